@@ -1,0 +1,236 @@
+//! Everything that can happen to the engine.
+
+use crate::model::{
+    Fingerprint, Instance, NotificationId, ProbeId, ProcedureId, RuleId, Severities, Severity,
+    WallTime,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One input of [`crate::step`].
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Probes answered and rules were judged.
+    Round(Round),
+    /// [`crate::State::next_due`] has come.
+    Timer,
+    /// A notifier answered.
+    Delivery(DeliveryReport),
+    /// An action ended.
+    Action(ActionReport),
+    /// An operator wants something.
+    Command(Command),
+    /// The agent observed something about itself.
+    Condition(Condition),
+    /// The policy of this step is a new one; nothing else happens at this instant.
+    Reload,
+    /// The host was suspended, or stopped otherwise, for so long.
+    Resumed {
+        /// Boottime minus monotonic growth.
+        lost: Duration,
+    },
+}
+
+/// One collection round, judged.
+#[derive(Clone, Debug, Default)]
+pub struct Round {
+    /// Probes that ran, or should have.
+    pub probes: Vec<ProbeRun>,
+    /// Rules one of whose inputs was collected, or should have been; in the order of the file.
+    pub rules: Vec<RuleRound>,
+    /// Rounds skipped since the last one because the pipeline was late.
+    pub missed: u32,
+}
+
+/// How a probe's turn ended.
+#[derive(Clone, Debug)]
+pub struct ProbeRun {
+    /// Which.
+    pub probe: ProbeId,
+    /// Its current interval (adaptive ones change).
+    pub every: Duration,
+    /// Error text for people.
+    pub result: Result<(), Arc<str>>,
+}
+
+/// What a rule said.
+#[derive(Clone, Debug)]
+pub struct RuleRound {
+    /// Which.
+    pub rule: RuleId,
+    /// The longest current interval of the probes it reads.
+    pub every: Duration,
+    /// Whether the component answered; an instance that is not mentioned is unknown.
+    pub result: Result<Vec<Observation>, Arc<str>>,
+}
+
+/// One instance in one round.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// Which.
+    pub instance: Arc<Instance>,
+    /// What there was to judge.
+    pub seen: Seen,
+    /// The verdict; none: unknown (NaN, not enough data).
+    pub breached: Option<Severities>,
+    /// The judged value; NaN: nothing to say.
+    pub value: f64,
+    /// The limit it was held against; NaN: nothing to say.
+    pub limit: f64,
+    /// What the rule wants to tell people.
+    pub note: Option<Arc<str>>,
+    /// The rule's own memory after this round, if it keeps one.
+    pub memory: Option<Arc<[u8]>>,
+}
+
+/// What there was to judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// A value of this round.
+    Value,
+    /// The probe succeeded, and the series is not in its answer.
+    Absent,
+    /// The probe failed, or the value is NaN.
+    Unknown,
+}
+
+/// A notifier's answer.
+#[derive(Clone, Debug)]
+pub struct DeliveryReport {
+    /// Which notification.
+    pub id: NotificationId,
+    /// The attempt that [`crate::Send::attempt`] numbered.
+    pub attempt: u32,
+    /// How it ended.
+    pub outcome: DeliveryOutcome,
+}
+
+/// How a delivery ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DeliveryOutcome {
+    /// The service has it.
+    Accepted {
+        /// The service's own id of it.
+        remote_id: Option<String>,
+    },
+    /// Try again.
+    Failed {
+        /// For people; secrets already masked.
+        message: String,
+        /// The service said how long to wait: a minimum, clamped to one hour.
+        retry_after: Option<Duration>,
+        /// Whether a service answered at all (429, 5xx) or the connection failed.
+        answered: bool,
+    },
+    /// Never: the service refused for good, or the configuration is wrong.
+    Refused {
+        /// For people; secrets already masked.
+        message: String,
+    },
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+pub struct ActionReport {
+    /// The procedure.
+    pub procedure: ProcedureId,
+    /// The alert it ran for.
+    pub alert: Fingerprint,
+    /// The attempt's number.
+    pub attempt: u32,
+    /// How it ended.
+    pub outcome: ActionOutcome,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ActionOutcome {
+    /// It says it did this. Whether it helped is for the next samples to tell.
+    Done {
+        /// For people.
+        did: String,
+    },
+    /// It says it could not.
+    Failed {
+        /// For people.
+        message: String,
+    },
+    /// It was stopped at its limit.
+    TimedOut,
+}
+
+/// What an operator wants.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// Who, for the record.
+    pub by: Arc<str>,
+    /// What.
+    pub what: CommandKind,
+}
+
+/// What an operator wants.
+#[derive(Clone, Debug)]
+pub enum CommandKind {
+    /// Acknowledge a firing alert.
+    Acknowledge {
+        /// Which.
+        alert: Fingerprint,
+    },
+    /// Mute.
+    Silence(Silence),
+    /// End a silence.
+    Unsilence {
+        /// Its id.
+        id: Arc<str>,
+    },
+    /// Stop all recovery.
+    Pause,
+    /// Allow recovery again.
+    Resume,
+    /// Allow the attempt that a procedure waits to make.
+    Approve {
+        /// The procedure.
+        procedure: ProcedureId,
+    },
+    /// Forget exhaustion and the attempts counted so far.
+    Reset {
+        /// The procedure.
+        procedure: ProcedureId,
+    },
+}
+
+/// A mute by an operator.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Silence {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Rule ids, a trailing `*` matches any rest.
+    pub rules: Vec<Arc<str>>,
+    /// Labels that must be equal.
+    pub labels: Vec<(Arc<str>, Arc<str>)>,
+    /// Inclusive.
+    pub from: WallTime,
+    /// Exclusive.
+    pub until: WallTime,
+    /// Stops notifications.
+    pub notify: bool,
+    /// Stops recovery.
+    pub recover: bool,
+    /// Who.
+    pub owner: Arc<str>,
+    /// Why.
+    pub reason: Arc<str>,
+}
+
+/// Something the agent observed about itself: a meta-alert is on or off.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// Name (`watchfire_config_invalid` …) and labels.
+    pub alert: Arc<Instance>,
+    /// How bad.
+    pub severity: Severity,
+    /// On or off.
+    pub active: bool,
+    /// The reason, for people.
+    pub summary: Arc<str>,
+}
