@@ -1,1 +1,3 @@
+//! watchfire: a lean host monitoring agent with sandboxed plugins. See ARCHITECTURE.md for the drawing.
 
+pub mod sandbox;
