@@ -1,3 +1,4 @@
 //! watchfire: a lean host monitoring agent with sandboxed plugins. See ARCHITECTURE.md for the drawing.
 
+pub mod config;
 pub mod sandbox;
