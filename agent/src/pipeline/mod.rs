@@ -1,0 +1,3 @@
+//! The running pipeline: collect → evaluate → alert → deliver, recover.
+
+pub mod view;
