@@ -91,7 +91,7 @@ fn report_panics() {
     ONCE.call_once(|| {
         let default = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            log::emit(Level::Error, &panic.to_string(), &[]);
+            log::emit(Level::Error, &panic.to_string().replace('\n', " "), &[]);
             default(panic);
         }));
     });

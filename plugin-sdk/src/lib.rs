@@ -108,10 +108,10 @@
 //!
 //! | you write | read | it answers |
 //! |---|---|---|
-//! | a probe | [`probe`] | numbers: [`Collection`] |
-//! | a rule | [`rule`], [`threshold`] | what holds now: [`Verdict`] |
-//! | a notifier | [`notifier`] | what the service said: [`Receipt`] |
-//! | an action | [`action`] | what it did: [`Outcome`] |
+//! | a probe | [`mod@probe`] | numbers: [`Collection`] |
+//! | a rule | [`mod@rule`], [`threshold`] | what holds now: [`Verdict`] |
+//! | a notifier | [`mod@notifier`] | what the service said: [`Receipt`] |
+//! | an action | [`mod@action`] | what it did: [`Outcome`] |
 //!
 //! [`host`] is what a plugin may ask for, `mock` (natively only) is the host of your tests.
 //!
@@ -183,9 +183,6 @@ pub mod __private {
     pub use crate::{bindings, export::*};
     #[cfg(target_family = "wasm")]
     pub use wit_bindgen;
-
-    /// Fails to compile for what is not a plugin of that kind.
-    pub const fn is_plugin<T>() {}
 }
 
 /// Exports `$plugin` under cfg(wasm). Natively a component's exports are symbols that no linker knows, so a cdylib with
