@@ -1,6 +1,5 @@
 //! watchfire plugins in Rust.
 
-
 #[cfg(target_family = "wasm")]
 extern crate self as watchfire_plugin_sdk;
 
@@ -38,13 +37,14 @@ pub use severity::{Severities, Severity};
 
 /// Everything a plugin's file usually names: `use watchfire_plugin_sdk::prelude::*;`
 pub mod prelude {
+    pub use crate::host::{self, http, log, state};
     #[cfg(not(target_family = "wasm"))]
     pub use crate::mock;
     pub use crate::{
-        Action, Alert, Batch, Collection, Error, Family, Instance, Needs, Notification, Notifier, Outcome, Pairs, Probe,
-        Reason, Receipt, Result, Rule, Severities, Severity, Timestamp, Verdict, Verdicts, action, notifier, probe, rule,
+        Action, Alert, Batch, Collection, Error, Family, Instance, Needs, Notification, Notifier,
+        Outcome, Pairs, Probe, Reason, Receipt, Result, Rule, Severities, Severity, Timestamp,
+        Verdict, Verdicts, action, notifier, probe, rule,
     };
-    pub use crate::host::{self, http, log, state};
 }
 
 /// What the macros expand to. No part of the contract with authors.

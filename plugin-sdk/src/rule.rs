@@ -216,7 +216,9 @@ impl Batch {
     /// All values of an input, one an instance; NaN = not known now. Empty where there is no such input.
     pub fn column(&self, input: &str) -> &[f64] {
         let index = self.inputs.iter().position(|name| name == input);
-        index.and_then(|index| self.columns.get(index)).map_or(&[], Vec::as_slice)
+        index
+            .and_then(|index| self.columns.get(index))
+            .map_or(&[], Vec::as_slice)
     }
 
     /// The severities at which each instance is firing.
@@ -260,7 +262,12 @@ impl Batch {
     /// Where there is not one value for each input.
     #[must_use]
     pub fn firing(mut self, values: &[f64], active: impl Into<Severities>) -> Self {
-        assert_eq!(values.len(), self.columns.len(), "one value for each of {:?}", self.inputs);
+        assert_eq!(
+            values.len(),
+            self.columns.len(),
+            "one value for each of {:?}",
+            self.inputs
+        );
         for (column, value) in self.columns.iter_mut().zip(values) {
             column.push(*value);
         }
@@ -294,14 +301,29 @@ impl Batch {
     /// With the raw points of `input` for the instance at `index`: milliseconds and values, oldest first.
     #[must_use]
     pub fn with_points(mut self, input: &str, index: usize, points: &[(u64, f64)]) -> Self {
-        let place = self.points_of.iter().position(|name| name == input).unwrap_or_else(|| {
-            self.points_of = self.points_of.iter().cloned().chain([input.to_owned()]).collect();
-            self.points.push(Vec::new());
-            self.points_of.len() - 1
-        });
+        let place = self
+            .points_of
+            .iter()
+            .position(|name| name == input)
+            .unwrap_or_else(|| {
+                self.points_of = self
+                    .points_of
+                    .iter()
+                    .cloned()
+                    .chain([input.to_owned()])
+                    .collect();
+                self.points.push(Vec::new());
+                self.points_of.len() - 1
+            });
         let instances = &mut self.points[place];
         instances.resize(self.active.len(), Vec::new());
-        instances[index] = points.iter().map(|&(at, value)| Moment { at: Timestamp(at), value }).collect();
+        instances[index] = points
+            .iter()
+            .map(|&(at, value)| Moment {
+                at: Timestamp(at),
+                value,
+            })
+            .collect();
         self
     }
 }
@@ -326,17 +348,30 @@ impl<'a> Instance<'a> {
 
     /// The value of the input called `name`; NaN = not known now, or no such input.
     pub fn input(&self, name: &str) -> f64 {
-        self.batch.inputs.iter().position(|input| input == name).map_or(f64::NAN, |input| self.at(input))
+        self.batch
+            .inputs
+            .iter()
+            .position(|input| input == name)
+            .map_or(f64::NAN, |input| self.at(input))
     }
 
     /// The value of the input at this place, in the order of [`Rule::new`]; NaN = not known now.
     pub fn at(&self, input: usize) -> f64 {
-        self.batch.columns.get(input).and_then(|column| column.get(self.index)).copied().unwrap_or(f64::NAN)
+        self.batch
+            .columns
+            .get(input)
+            .and_then(|column| column.get(self.index))
+            .copied()
+            .unwrap_or(f64::NAN)
     }
 
     /// The severities at which it is firing: judge those by their clear limits.
     pub fn active(&self) -> Severities {
-        self.batch.active.get(self.index).copied().unwrap_or_default()
+        self.batch
+            .active
+            .get(self.index)
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Its labels, where [`Needs::labels`] asked for them.
@@ -406,7 +441,11 @@ impl Verdict {
 
     /// Breached at `severity`, or healthy.
     pub fn breach_if(breached: bool, severity: Severity) -> Self {
-        Verdict::breach(if breached { severity.into() } else { Severities::NONE })
+        Verdict::breach(if breached {
+            severity.into()
+        } else {
+            Severities::NONE
+        })
     }
 
     /// With the value that was judged, for people.
@@ -539,7 +578,10 @@ impl Verdicts {
 
     /// What there is to tell about the instance at `index`.
     pub fn note(&self, index: usize) -> Option<&str> {
-        self.notes.iter().find(|(of, _)| *of as usize == index).map(|(_, note)| &**note)
+        self.notes
+            .iter()
+            .find(|(of, _)| *of as usize == index)
+            .map(|(_, note)| &**note)
     }
 
     /// The memory of the instance at `index` for the next round; empty where there is none.
@@ -566,14 +608,20 @@ mod tests {
             let rounds: u32 = instance.recall().unwrap_or(0);
             match instance.label("quiet") {
                 Some(_) => Verdict::unknown(),
-                None => Verdict::healthy().note(format!("round {rounds}")).remember(&(rounds + 1)),
+                None => Verdict::healthy()
+                    .note(format!("round {rounds}"))
+                    .remember(&(rounds + 1)),
             }
         }
     }
 
     #[test]
     fn memory_goes_round_and_stays_where_nothing_is_said() {
-        let batch = Batch::of(&["v"]).instance(&[1.0]).instance(&[1.0]).labelled(1, &[("quiet", "")]).recalling(1, &7);
+        let batch = Batch::of(&["v"])
+            .instance(&[1.0])
+            .instance(&[1.0])
+            .labelled(1, &[("quiet", "")])
+            .recalling(1, &7);
         let first = Counter.evaluate(&batch).unwrap();
         assert_eq!((first.note(0), first.note(1)), (Some("round 0"), None));
         assert_eq!((first.memory(0), first.memory(1)), (&b"1"[..], &b"7"[..]));
@@ -583,7 +631,9 @@ mod tests {
 
     #[test]
     fn inputs_by_name_and_place() {
-        let batch = Batch::of(&["a", "b"]).instance(&[1.0, 2.0]).firing(&[3.0, f64::NAN], Severity::Low);
+        let batch = Batch::of(&["a", "b"])
+            .instance(&[1.0, 2.0])
+            .firing(&[3.0, f64::NAN], Severity::Low);
         let second = batch.instances().nth(1).unwrap();
         assert_eq!((second.input("a"), second.at(0)), (3.0, 3.0));
         assert!(second.input("b").is_nan() && second.input("c").is_nan() && second.at(9).is_nan());
@@ -594,9 +644,17 @@ mod tests {
 
     #[test]
     fn points_belong_to_their_input() {
-        let batch = Batch::of(&["a"]).instance(&[1.0]).with_points("a", 0, &[(1, 0.5), (2, 1.0)]);
+        let batch = Batch::of(&["a"])
+            .instance(&[1.0])
+            .with_points("a", 0, &[(1, 0.5), (2, 1.0)]);
         let instance = batch.instances().next().unwrap();
-        assert_eq!(instance.points("a")[1], Moment { at: Timestamp(2), value: 1.0 });
+        assert_eq!(
+            instance.points("a")[1],
+            Moment {
+                at: Timestamp(2),
+                value: 1.0
+            }
+        );
         assert!(instance.points("b").is_empty());
     }
 }

@@ -43,7 +43,10 @@ impl Limits {
 
     /// The numbers, lowest severity first.
     pub fn iter(&self) -> impl Iterator<Item = (Severity, f64)> {
-        Severity::ALL.into_iter().zip(self.0).filter_map(|(severity, limit)| Some((severity, limit?)))
+        Severity::ALL
+            .into_iter()
+            .zip(self.0)
+            .filter_map(|(severity, limit)| Some((severity, limit?)))
     }
 }
 
@@ -64,7 +67,9 @@ impl<'de> Deserialize<'de> for Limits {
                 while let Some(severity) = table.next_key::<Severity>()? {
                     let limit = table.next_value::<f64>()?;
                     if limits.0[severity.index()].replace(limit).is_some() {
-                        return Err(A::Error::custom(format!("{severity} is given twice: keep one")));
+                        return Err(A::Error::custom(format!(
+                            "{severity} is given twice: keep one"
+                        )));
                     }
                 }
                 Ok(limits)
@@ -157,7 +162,9 @@ impl Thresholds {
         let (direction, raise) = one_direction(&bounds)?;
         let name = direction.name();
         if raise.is_empty() {
-            return Err(Error::config(format!("config.{name}: no limit: write one, like {name} = {{ warning = 1 }}")));
+            return Err(Error::config(format!(
+                "config.{name}: no limit: write one, like {name} = {{ warning = 1 }}"
+            )));
         }
         let worse = |a: f64, b: f64| if direction.is_upward() { a > b } else { a < b };
         let limits: Vec<_> = raise.iter().collect();
@@ -185,11 +192,17 @@ impl Thresholds {
             if worse(clear, limit) {
                 return Err(Error::config(format!(
                     "config.clear.{severity}: {clear} is beyond {name}.{severity} ({limit}): write {limit} or {}",
-                    if direction.is_upward() { "less" } else { "more" }
+                    if direction.is_upward() {
+                        "less"
+                    } else {
+                        "more"
+                    }
                 )));
             }
         }
-        let column = |of: &dyn Fn(Severity) -> Option<f64>| Severity::ALL.map(|severity| of(severity).unwrap_or(f64::NAN));
+        let column = |of: &dyn Fn(Severity) -> Option<f64>| {
+            Severity::ALL.map(|severity| of(severity).unwrap_or(f64::NAN))
+        };
         Ok(Thresholds {
             direction,
             raise: column(&|severity| raise.get(severity)),
@@ -221,7 +234,11 @@ impl Thresholds {
         }
         let (mut breached, mut limit) = (Severities::NONE, f64::NAN);
         for severity in Severity::ALL {
-            let column = if active.contains(severity) { &self.clear } else { &self.raise };
+            let column = if active.contains(severity) {
+                &self.clear
+            } else {
+                &self.raise
+            };
             let held_against = column[severity.index()];
             if self.direction.violates(value, held_against) {
                 breached = breached.with(severity);
@@ -241,7 +258,9 @@ fn one_direction(bounds: &Bounds) -> Result<(Direction, Limits)> {
         (Direction::Below, bounds.below),
         (Direction::AtMost, bounds.at_most),
     ];
-    let mut given = given.into_iter().filter_map(|(direction, limits)| Some((direction, limits?)));
+    let mut given = given
+        .into_iter()
+        .filter_map(|(direction, limits)| Some((direction, limits?)));
     match (given.next(), given.next()) {
         (Some(one), None) => Ok(one),
         (None, _) => Err(Error::config(

@@ -14,7 +14,11 @@ impl Rule for Threshold {
     fn new(config: Bounds, inputs: &[String]) -> Result<Self> {
         match inputs {
             [_] => {}
-            [] => return Err(Error::config("there is no input: write metric = \"…\" in the rule")),
+            [] => {
+                return Err(Error::config(
+                    "there is no input: write metric = \"…\" in the rule",
+                ));
+            }
             several => {
                 return Err(Error::config(format!(
                     "a threshold judges one input, and the rule has {}: {}; keep one, or write plugin = \"rule-ratio\" or \
