@@ -122,10 +122,12 @@ pub(crate) fn parse_config<C: DeserializeOwned>(config: &str) -> Result<C> {
         serde_json::Deserializer::from_str(if config.is_empty() { "{}" } else { config });
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        let text = error.into_inner().to_string();
-        let text = text
-            .rsplit_once(" at line ")
-            .map_or(&*text, |(text, _)| text);
+        let inner = error.into_inner();
+        let (text, position) = (
+            inner.to_string(),
+            format!(" at line {} column {}", inner.line(), inner.column()),
+        );
+        let text = text.strip_suffix(&position).unwrap_or(&text);
         match &*path {
             "." => Error::Config(format!("config: {text}")),
             path => Error::Config(format!("config.{path}: {text}")),

@@ -1,5 +1,10 @@
 //! Between the contract's calls and the traits: one generic export a kind, and the one instance of the plugin.
 
+#![expect(
+    missing_docs,
+    reason = "public for the macros only, hidden from the documentation"
+)]
+
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -86,7 +91,7 @@ fn report_panics() {
     ONCE.call_once(|| {
         let default = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            log::emit(Level::Error, &panic.to_string(), &[]);
+            log::emit(Level::Error, &panic.to_string().replace('\n', " "), &[]);
             default(panic);
         }));
     });

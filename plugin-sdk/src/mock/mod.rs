@@ -19,6 +19,7 @@
 //! may run side by side. Without one, everything that needs a grant is denied, logs vanish and it is 1970.
 
 pub(crate) mod calls;
+mod fixtures;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -27,7 +28,9 @@ use std::rc::Rc;
 use crate::alert::pairs;
 use crate::host::control::Verb;
 use crate::host::{commands, dns, files, http, log, mail, system};
-use crate::{Alert, Error, Notification, Pairs, Reason, Result, Severity, Timestamp};
+use crate::{Error, Pairs, Result, Timestamp};
+
+pub use fixtures::{Case, alert, cases, notification};
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<RefCell<Script>>>> = const { RefCell::new(None) };
@@ -374,51 +377,6 @@ impl File<'_> {
             metadata.modified_at = seconds;
         }
         self
-    }
-}
-
-/// A firing alert of `rule` with plausible fields; change what a test is about.
-///
-/// ```
-/// use watchfire_plugin_sdk::{Alert, Severity, mock};
-///
-/// let alert = Alert { value: Some(0.97), ..mock::alert("cpu", Severity::High) };
-/// assert_eq!((alert.rule.as_str(), alert.limit), ("cpu", Some(0.9)));
-/// ```
-pub fn alert(rule: &str, severity: Severity) -> Alert {
-    Alert {
-        fingerprint: format!("{rule:0<32}"),
-        episode: 1,
-        rule: rule.into(),
-        severity,
-        labels: pairs([("host", "web-1")]),
-        value: Some(0.95),
-        limit: Some(0.9),
-        summary: format!("{rule} is {severity}"),
-        started_at: Timestamp(1_700_000_000_000),
-        ended_at: None,
-        extra: Pairs::new(),
-    }
-}
-
-/// A notification about these alerts, titled with the rule of the first one. With [`Reason::Resolve`] its alerts end.
-pub fn notification(reason: Reason, mut alerts: Vec<Alert>) -> Notification {
-    if reason == Reason::Resolve {
-        for alert in &mut alerts {
-            alert
-                .ended_at
-                .get_or_insert(Timestamp(alert.started_at.millis() + 60_000));
-        }
-    }
-    let first = alerts.first();
-    Notification {
-        id: "notification-1".into(),
-        dedup_key: format!("wf1:mock:{}", first.map_or("", |alert| &*alert.fingerprint)),
-        title: first.map_or("watchfire", |alert| &*alert.rule).into(),
-        text: first.map_or("", |alert| &*alert.summary).into(),
-        reason,
-        alerts,
-        extra: Pairs::new(),
     }
 }
 
