@@ -7,11 +7,11 @@
 //! clear and the raise threshold would resolve an alert that has just begun.
 
 use super::collect::{Batch, Run};
-use super::inputs::{Column, RuleInputs};
+use super::inputs::{Columns, RuleInputs};
 use super::view::{FamilyView, RuleView};
 use crate::plugin::{Generation, LiveRule};
 use crate::sandbox::types::{self, CallError, Kind, Verdicts};
-use crate::store::history::History;
+use crate::store::history::{FamilyView as Remembered, History, Presence};
 use crate::telemetry::metrics::Metrics;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -108,7 +108,7 @@ impl Evaluate {
                         self.take_up(&batch.generation, &mut judges, &mut views);
                     }
                     let started = Instant::now();
-                    let (judged, answer) = self.judge(batch, &judges, &mut views).await;
+                    let (judged, answer) = self.judge(batch, &mut judges, &mut views).await;
                     self.metrics.stage_duration.with(["evaluate"]).observe_time(started.elapsed());
                     remember(&judged.round, &mut judges);
                     if self.judged.send(judged).await.is_err() { break }
@@ -118,7 +118,7 @@ impl Evaluate {
                 }
                 Some(reply) = self.series.recv() => {
                     // A reader that went away needs no answer.
-                    let _ = reply.send(self.history.families());
+                    let _ = reply.send(self.history.families().map(latest).collect());
                 }
             }
         }
@@ -150,14 +150,17 @@ impl Evaluate {
         views.retain(|id, _| judges.contains_key(id));
         let windows = judges
             .values()
-            .flat_map(|judge| judge.inputs.windows(&judge.live.needs));
-        self.history.keep_windows(windows);
+            .flat_map(|judge| judge.inputs.windows(&judge.live.needs))
+            .collect::<Vec<_>>();
+        self.history.declare(windows);
+        let probes = generation.probes.iter().map(|live| live.config.id.clone()).collect();
+        self.history.retain_probes(&probes);
     }
 
     async fn judge(
         &mut self,
         batch: Batch,
-        judges: &BTreeMap<RuleId, Judge>,
+        judges: &mut BTreeMap<RuleId, Judge>,
         views: &mut BTreeMap<RuleId, RuleView>,
     ) -> (Judged, oneshot::Receiver<Active>) {
         let at = batch
@@ -175,16 +178,21 @@ impl Evaluate {
             .map(|run| (run.live.config.id.clone(), run.every))
             .collect();
 
+        let mut due = BTreeMap::new();
+        for (id, judge) in judges.iter_mut() {
+            if let Some(every) = judge.inputs.touched(&mut self.history, &touched) {
+                due.insert(id.clone(), every);
+            }
+        }
+        let judges = &*judges;
         let mut rules = Vec::new();
         for live in &batch.generation.rules {
-            let Some(judge) = judges.get(&live.config.id) else {
+            let id = &live.config.id;
+            let (Some(judge), Some(every)) = (judges.get(id), due.get(id)) else {
                 continue;
             };
-            let Some(every) = judge.inputs.touched(&mut self.history, &touched) else {
-                continue;
-            };
-            let columns = judge.inputs.columns(&mut self.history, at, &judge.live.config.id);
-            rules.push((judge, every, columns));
+            let columns = judge.inputs.columns(&self.history, &judge.live.needs, &touched, at);
+            rules.push((judge, *every, columns));
         }
         let asked = rules.iter().map(|(judge, _, columns)| self.ask(judge, columns, at));
         let answers = futures_util::future::join_all(asked).await;
@@ -225,21 +233,19 @@ impl Evaluate {
         let probe = &run.live.config.id;
         match &run.result {
             Ok(collection) => {
-                let refused = self.history.absorb(
-                    probe,
-                    run.at,
-                    collection,
-                    &run.live.config.labels,
-                    run.live.config.every,
-                );
-                if refused > 0 {
+                let labels = &run.live.config.labels;
+                let absorbed = self.history.absorb(probe, run.at.at, collection, labels);
+                self.metrics.series.with([probe.as_str()]).set_count(absorbed.taken);
+                if absorbed.over_limit + absorbed.duplicates > 0 {
                     tracing::warn!(
-                        probe = %probe, refused,
-                        "series refused: too many of this probe, or owned by another probe"
+                        probe = %probe,
+                        over_limit = absorbed.over_limit,
+                        duplicates = absorbed.duplicates,
+                        "samples refused: too many series of this probe, or series of another one"
                     );
                 }
             }
-            Err(_) => self.history.absorb_failure(probe, run.at),
+            Err(_) => self.history.failed(probe, run.at.at),
         }
     }
 
@@ -247,7 +253,7 @@ impl Evaluate {
     async fn ask(
         &self,
         judge: &Judge,
-        columns: &Column,
+        columns: &Columns,
         at: Now,
     ) -> Result<Verdicts, CallError> {
         let firing = self.active.firing.get(&judge.live.config.id);
@@ -301,7 +307,7 @@ impl Evaluate {
 
 fn batch_of(
     judge: &Judge,
-    columns: &Column,
+    columns: &Columns,
     firing: Option<&HashMap<Fingerprint, Severities>>,
     at: Now,
     part: std::ops::Range<usize>,
@@ -351,7 +357,7 @@ fn batch_of(
     }
 }
 
-fn observations(columns: Column, verdicts: Verdicts) -> Vec<Observation> {
+fn observations(columns: Columns, verdicts: Verdicts) -> Vec<Observation> {
     let mut notes: HashMap<u32, String> = verdicts.notes.into_iter().collect();
     let mut memory = verdicts.memory.into_iter();
     columns
@@ -418,5 +424,16 @@ fn view(live: &LiveRule, result: &Result<Vec<Observation>, Arc<str>>, at: Now) -
         worst: worst.map(|o| (o.instance.labels.clone(), known(o.value), known(o.limit))),
         error: result.as_ref().err().map(|error| error.to_string()),
         last_round: Some(at.wall),
+    }
+}
+
+/// What `/metrics` shows: values of the newest run; a series that is no longer there is not shown.
+fn latest(family: Remembered<'_>) -> FamilyView {
+    let now = family.series.iter().filter(|(_, _, presence)| *presence == Presence::Now);
+    FamilyView {
+        metric: family.metric.into(),
+        kind: family.kind,
+        help: family.help.into(),
+        points: now.map(|(series, point, _)| ((*series).clone(), point.value)).collect(),
     }
 }

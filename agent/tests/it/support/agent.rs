@@ -5,8 +5,9 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// A folder with a configuration and a data folder; gone with its value.
@@ -201,8 +202,17 @@ fn unchunk(mut rest: &str) -> String {
     body
 }
 
+/// Another binary than the one built with the tests; for benchmarks.
+static BINARY: OnceLock<PathBuf> = OnceLock::new();
+
+/// Takes another binary from now on; only the first call counts.
+pub fn use_binary(path: PathBuf) {
+    BINARY.get_or_init(|| path);
+}
+
 /// The binary under test.
 #[expect(clippy::disallowed_methods, reason = "the test starts the binary it tests")]
 pub fn command() -> Command {
-    Command::new(Path::new(env!("CARGO_BIN_EXE_watchfire")))
+    let built = || PathBuf::from(env!("CARGO_BIN_EXE_watchfire"));
+    Command::new(BINARY.get_or_init(built))
 }

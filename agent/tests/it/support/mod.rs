@@ -5,7 +5,7 @@ mod agent;
 pub mod guests;
 mod http;
 
-pub use agent::{Agent, Folder};
+pub use agent::{Agent, Folder, command, use_binary};
 pub use http::{Answer, Received, Server};
 
 use std::time::{Duration, Instant};
