@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod compile;
+pub mod folder;
 pub mod stock;
 pub mod watch;
 
