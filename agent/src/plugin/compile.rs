@@ -47,8 +47,8 @@ const SELF: &str = "/proc/self/exe";
 /// Why there is no artefact.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileFailure {
-    /// The compiler does not take it.
-    #[error("it is not a component that can be compiled: {0}")]
+    /// The compiler does not take it; its own words.
+    #[error("{0}")]
     Refused(String),
     /// More CPU time than a compilation gets.
     #[error("its compilation was stopped after {CPU_SECS_MAX} s of CPU time")]
@@ -274,7 +274,7 @@ mod tests {
         for (script, expected) in [
             (
                 "echo 'magic header not detected' >&2; exit 1",
-                "it is not a component that can be compiled: magic header not detected",
+                "magic header not detected",
             ),
             (
                 "kill -XCPU $$",

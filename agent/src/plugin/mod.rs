@@ -18,6 +18,7 @@ pub mod cache;
 pub mod compile;
 pub mod folder;
 pub mod generation;
+mod install;
 mod load;
 pub mod notice;
 mod prove;

@@ -13,6 +13,7 @@ use super::registry::{Installed, Origin, PluginSet};
 use crate::config::{
     Config, NotifierConfig, PluginConfig, ProbeConfig, RecoveryConfig, RuleConfig,
 };
+use crate::sandbox::LoadError;
 use crate::sandbox::types::{CallError, Grants, Kind, Limits, Use};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
@@ -343,10 +344,11 @@ fn split<L>(uses: Vec<(Option<Arc<L>>, UseStatus)>, all: &mut Vec<UseStatus>) ->
     live
 }
 
-fn wrong_kind(error: impl std::fmt::Display) -> Refusal {
+/// Of the wrong kind, or with grants that make no sense.
+fn unusable(error: LoadError) -> Refusal {
     Refusal {
-        reason: error.to_string(),
-        about_table: false,
+        reason: super::chain(&error),
+        about_table: true,
     }
 }
 
@@ -383,7 +385,7 @@ impl Live for LiveProbe {
         trial: bool,
     ) -> Result<Self, Refusal> {
         let limits = used.limits.clone();
-        let probe = installed.component.probe(used).map_err(wrong_kind)?;
+        let probe = installed.component.probe(used).map_err(unusable)?;
         probe
             .configure()
             .await
@@ -449,7 +451,7 @@ impl Live for LiveRule {
         _trial: bool,
     ) -> Result<Self, Refusal> {
         let limits = used.limits.clone();
-        let rule = installed.component.rule(used).map_err(wrong_kind)?;
+        let rule = installed.component.rule(used).map_err(unusable)?;
         let inputs: Vec<String> = table
             .inputs
             .iter()
@@ -502,7 +504,7 @@ impl Live for LiveNotifier {
         _trial: bool,
     ) -> Result<Self, Refusal> {
         let limits = used.limits.clone();
-        let notifier = installed.component.notifier(used).map_err(wrong_kind)?;
+        let notifier = installed.component.notifier(used).map_err(unusable)?;
         notifier
             .configure()
             .await
@@ -549,7 +551,7 @@ impl Live for LiveAction {
         _trial: bool,
     ) -> Result<Self, Refusal> {
         let limits = used.limits.clone();
-        let action = installed.component.action(used).map_err(wrong_kind)?;
+        let action = installed.component.action(used).map_err(unusable)?;
         action
             .configure()
             .await

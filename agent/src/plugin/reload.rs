@@ -23,27 +23,23 @@
 
 use super::cache::CodeCache;
 use super::compile::Compiler;
-use super::generation::{Generation, UseState};
-use super::load::{LoadFailure, Loader, millis};
-use super::notice::{Meta, Metas, Notice};
+use super::generation::Generation;
+use super::install::{Install, Loaded};
+use super::load::{Loader, millis};
+use super::notice::{self, Meta, Metas, Notice};
 use super::prove::{Blame, Proof};
-use super::registry::{Installed, Plugin, PluginSet, Rejection, Stage, short};
-use super::survey::{Files, SECOND_LOOK, Survey, Want};
+use super::registry::{Plugin, PluginSet, Stage};
+use super::survey::{Files, SECOND_LOOK, Survey};
 use super::watch::{Hint, Watcher, folders_of};
 use crate::config::Config;
 use crate::sandbox::{HostConfig, Sandbox};
-use futures_util::{StreamExt, stream};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
-
-/// Components on their way at the same time. The compiler lets fewer through; the others come from the cache.
-const LOADS_AT_ONCE: usize = 4;
 
 /// Reads and resolves the configuration. The error holds all mistakes, each with file:line:column. May block.
 pub type LoadConfig = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
@@ -104,7 +100,7 @@ pub struct Reloader {
     /// one of both changes.
     config_disproved: Option<([u8; 32], Arc<PluginSet>)>,
     /// Components loaded in this look, for the case that it takes several attempts.
-    loaded: BTreeMap<(Arc<str>, [u8; 32], bool), Arc<Installed>>,
+    loaded: Loaded,
     metas: Metas,
     /// Told after the look, in order.
     untold: Vec<Notice>,
@@ -144,7 +140,7 @@ impl Reloader {
             config_refused: setup.config_refused.map(Into::into),
             config_half: None,
             config_disproved: None,
-            loaded: BTreeMap::new(),
+            loaded: Loaded::new(),
             metas: Metas::default(),
             untold: Vec::new(),
         };
@@ -168,7 +164,7 @@ impl Reloader {
         }
         reloader.loaded.clear();
         let generation = reloader.publish.borrow().clone();
-        reloader.log_unready(&generation);
+        notice::log_unready(&generation);
         reloader.tell_conditions(&generation);
         let rejections = generation.plugins.plugins.keys().cloned();
         let others = [Meta::ConfigInvalid, Meta::WatchDegraded];
@@ -360,7 +356,15 @@ impl Reloader {
         let running = current.map_or_else(Arc::default, |current| current.plugins.clone());
         self.sandbox.update(host_config(&config));
         let wants = self.survey.plan(files, &config, &running, hasty);
-        let mut plugins = self.load(wants, &config, &running, hasty).await;
+        let install = Install {
+            loader: &self.loader,
+            survey: &mut self.survey,
+            loaded: &mut self.loaded,
+            config: &config,
+            running: &running,
+            hasty,
+        };
+        let mut plugins = install.carry_out(wants).await;
         // Every turn puts one new component back, so there are no more turns than components.
         loop {
             let proof = Proof {
@@ -400,251 +404,26 @@ impl Reloader {
         }
     }
 
-    /// Carries out a plan: the set of components as far as loading goes.
-    async fn load(
-        &mut self,
-        wants: BTreeMap<Arc<str>, Want>,
-        config: &Config,
-        running: &PluginSet,
-        hasty: bool,
-    ) -> PluginSet {
-        let mut set = PluginSet::default();
-        let mut candidates = Vec::new();
-        for (name, want) in wants {
-            let before = running.plugins.get(&name);
-            let mut plugin = Plugin {
-                running: before.and_then(|before| before.running.clone()),
-                ..Plugin::default()
-            };
-            match want {
-                Want::Keep => {}
-                Want::Wait => plugin.rejected = before.and_then(|before| before.rejected.clone()),
-                Want::Removed => plugin.removed = true,
-                Want::Refuse(rejection) => plugin.rejected = Some(rejection),
-                Want::Load(candidate) => candidates.push(candidate),
-            }
-            set.plugins.insert(name, plugin);
-        }
-        // A file that is refused from the start does not take the stock plugin's place.
-        let unserved: Vec<Arc<str>> = set
-            .plugins
-            .iter()
-            .filter(|(name, plugin)| {
-                plugin.running.is_none() && candidates.iter().all(|new| new.name != **name)
-            })
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in unserved {
-            if let Some(Want::Load(stock)) = self.survey.plan_stock(&name, config, running) {
-                candidates.push(stock);
-            }
-        }
-        while !candidates.is_empty() {
-            let mut substitutes = Vec::new();
-            let (loader, loaded) = (&self.loader, &self.loaded);
-            let loads: Vec<_> = candidates
-                .drain(..)
-                .map(|candidate| async move {
-                    let key = (
-                        candidate.name.clone(),
-                        candidate.sha256,
-                        candidate.stub_wasi,
-                    );
-                    let result = match loaded.get(&key) {
-                        Some(installed) => Ok(installed.clone()),
-                        None => loader.load(&candidate).await.map(Arc::new),
-                    };
-                    (key, result)
-                })
-                .collect();
-            let results: Vec<_> = stream::iter(loads)
-                .buffer_unordered(LOADS_AT_ONCE)
-                .collect()
-                .await;
-            for (key, result) in results {
-                let plugin = set.plugins.entry(key.0.clone()).or_default();
-                match result {
-                    Ok(installed) => {
-                        plugin.running = Some(installed.clone());
-                        self.loaded.insert(key, installed);
-                    }
-                    Err(failure) => {
-                        let (name, sha256, _) = key;
-                        plugin.rejected = self.refuse_load(&name, sha256, &failure, config, hasty);
-                        let is_stock = |stock: &&super::stock::Stock| stock.sha256 == sha256;
-                        if plugin.running.is_none()
-                            && super::stock::find(&name)
-                                .as_ref()
-                                .is_none_or(|s| !is_stock(s))
-                            && let Some(Want::Load(stock)) =
-                                self.survey.plan_stock(&name, config, running)
-                        {
-                            substitutes.push(stock);
-                        }
-                    }
-                }
-            }
-            candidates = substitutes;
-        }
-        set
-    }
-
-    /// None: it may be half-written, and the verdict is put off.
-    fn refuse_load(
-        &mut self,
-        name: &Arc<str>,
-        sha256: [u8; 32],
-        failure: &LoadFailure,
-        config: &Config,
-        hasty: bool,
-    ) -> Option<Rejection> {
-        let reason: Arc<str> = super::chain(failure).into();
-        if hasty && failure.may_be_half() {
-            self.survey.doubt(name, Some(sha256), reason);
-            return None;
-        }
-        let stage = failure.stage();
-        let sha256 = Some(sha256);
-        Some(self.survey.refuse(name, sha256, reason, stage, config))
-    }
-
     /// Publishes, then tells what changed.
     fn swap(&mut self, old: &Generation, new: Arc<Generation>, since: Instant) {
         self.publish.send_replace(new.clone());
         let took = since.elapsed();
         for (name, plugin) in &new.plugins.plugins {
-            let before = old.plugins.plugins.get(name);
-            self.tell_plugin(name, before.unwrap_or(&Plugin::default()), plugin, took);
+            let nothing = Plugin::default();
+            let before = old.plugins.plugins.get(name).unwrap_or(&nothing);
+            self.untold
+                .extend(notice::of_plugin(name, before, plugin, took));
         }
         if !Arc::ptr_eq(&old.config, &new.config) {
-            tracing::info!(
-                generation = new.number,
-                rules = new.config.rules.len(),
-                probes = new.config.probes.len(),
-                millis = millis(took),
-                "the configuration is renewed"
-            );
-            self.untold.push(Notice::Event {
-                kind: "config_reloaded",
-                subject: "config".into(),
-                body: json!({
-                    "from": short(&old.config.source.digest),
-                    "to": short(&new.config.source.digest),
-                    "duration_ms": millis(took),
-                }),
-            });
+            self.untold.push(notice::of_config(old, &new, took));
         }
-        self.log_unready(&new);
-    }
-
-    fn tell_plugin(&mut self, name: &Arc<str>, old: &Plugin, new: &Plugin, took: Duration) {
-        let event = |kind, body| Notice::Event {
-            kind,
-            subject: name.clone(),
-            body,
-        };
-        let hash = |plugin: &Plugin| {
-            plugin
-                .running
-                .as_ref()
-                .map(|running| short(&running.sha256))
-        };
-        let (from, to) = (hash(old), hash(new));
-        let compile = new
-            .running
-            .as_ref()
-            .and_then(|running| running.compile_time);
-        let same = match (&old.running, &new.running) {
-            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
-            (None, None) => true,
-            _ => false,
-        };
-        if !same {
-            tracing::info!(
-                plugin = &**name,
-                from,
-                to,
-                compile_millis = compile.map(millis),
-                millis = millis(took),
-                "plugin serves"
-            );
-            let kind = match from {
-                None => "plugin_loaded",
-                Some(_) => "plugin_reloaded",
-            };
-            self.untold.push(event(
-                kind,
-                json!({ "from": from, "to": to, "duration_ms": millis(took) }),
-            ));
-        }
-        match &new.rejected {
-            Some(rejection) if old.rejected.as_ref() != Some(rejection) => {
-                tracing::error!(
-                    plugin = &**name,
-                    running = to,
-                    reason = &*rejection.reason,
-                    "the plugin's file is refused"
-                );
-                let file = rejection.sha256.as_ref().map(short);
-                self.untold.push(event(
-                    "plugin_rejected",
-                    json!({ "running": to, "file": file, "reason": &*rejection.reason }),
-                ));
-            }
-            _ => {}
-        }
-        if new.removed && !old.removed {
-            tracing::warn!(
-                plugin = &**name,
-                running = to,
-                "the plugin's file is gone; it serves until the next restart"
-            );
-            self.untold
-                .push(event("plugin_removed", json!({ "running": to })));
-        }
-        if old.removed && !new.removed && same {
-            self.untold
-                .push(event("plugin_restored", json!({ "running": to })));
-        }
-    }
-
-    fn log_unready(&self, generation: &Generation) {
-        for status in &generation.status {
-            if let Some(reason) = status.state.reason() {
-                tracing::warn!(
-                    kind = status.kind.name(),
-                    id = &*status.id,
-                    plugin = &*status.plugin,
-                    state = status.state.name(),
-                    reason,
-                    "not everything runs"
-                );
-            }
-        }
+        notice::log_unready(&new);
     }
 
     /// Meta-alerts as they follow from what is live.
     fn tell_conditions(&mut self, generation: &Generation) {
-        let mut now: BTreeMap<Meta, Arc<str>> = BTreeMap::new();
-        if let Some(reason) = &self.config_refused {
-            now.insert(Meta::ConfigInvalid, reason.clone());
-        }
-        if let Some(reason) = self.watcher.degraded() {
-            now.insert(Meta::WatchDegraded, reason.into());
-        }
-        for status in &generation.status {
-            if let UseState::Rejected(reason) = &status.state {
-                let kind = status.kind.name();
-                let text = format!("{kind} {:?} does not run: {reason}", &*status.id);
-                now.insert(Meta::PluginRejected(status.plugin.clone()), text.into());
-            }
-        }
-        for (name, plugin) in &generation.plugins.plugins {
-            if plugin.rejected.is_some() {
-                let text = plugin.to_string().into();
-                now.insert(Meta::PluginRejected(name.clone()), text);
-            }
-        }
+        let refused = self.config_refused.clone();
+        let now = notice::metas(generation, refused, self.watcher.degraded());
         self.untold.extend(self.metas.set(now));
     }
 

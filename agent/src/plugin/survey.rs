@@ -87,10 +87,12 @@ impl Survey {
         self.halves.values().map(|half| half.look_at).min()
     }
 
-    /// Forgets every refusal and every doubt: an operator asked for a fresh look.
+    /// Settles nothing on memory at the next look: an operator asked for a fresh one.
     pub(super) fn forget(&mut self) {
         self.settled.clear();
-        self.refused.clear();
+        for (rejection, _) in self.refused.values_mut() {
+            rejection.stage = Stage::Trouble;
+        }
         for half in self.halves.values_mut() {
             half.look_at = Instant::now();
         }
@@ -289,7 +291,7 @@ impl Survey {
         }))
     }
 
-    /// Remembers a refusal. The time of the first one of the same bytes and stage stands.
+    /// Remembers a refusal. The time of the first one of the same bytes stands.
     pub(super) fn refuse(
         &mut self,
         name: &Arc<str>,
@@ -300,7 +302,7 @@ impl Survey {
     ) -> Rejection {
         self.halves.remove(name);
         let since = match self.refused.get(name) {
-            Some((before, _)) if before.sha256 == sha256 && before.stage == stage => before.since,
+            Some((before, _)) if before.sha256 == sha256 => before.since,
             _ => wall_time(),
         };
         let rejection = Rejection {
