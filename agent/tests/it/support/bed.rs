@@ -16,7 +16,9 @@ use watchfire::config::{
 use watchfire::plugin::cache::{CAPACITY_BYTES, CodeCache};
 use watchfire::plugin::compile::Compiler;
 use watchfire::plugin::{Generation, Notice, Reloader, Request, Setup, UseState};
-use watchfire::sandbox::{self, Sandbox};
+use watchfire::sandbox::{
+    self, HostConfig, HostServices, MemoryState, NoEvents, Sandbox, TracingLog,
+};
 use watchfire_engine::Policy;
 use watchfire_engine::model::{Labels, RuleId};
 
@@ -139,10 +141,10 @@ impl Bed {
         let (notices_to, notices) = mpsc::channel(1000);
         let (requests, requests_from) = mpsc::channel(4);
         let (reloader, generations) = Reloader::start(Setup {
-            sandbox: make_sandbox(settings),
+            sandbox: sandbox_of_its_own(),
             compiler: Compiler::new(&self.compiler(), Vec::new()),
             cache: Some(CodeCache::open(&self.data(), CAPACITY_BYTES).expect("a cache")),
-            compatibility: sandbox::compatibility_key(settings),
+            compatibility: sandbox::compatibility_key(settings).expect("an engine"),
             config,
             config_refused: None,
             load_config: Arc::new(load),
@@ -267,6 +269,16 @@ impl Bed {
             .await
             .expect("compiled in time");
     }
+}
+
+fn sandbox_of_its_own() -> Sandbox {
+    let services = HostServices {
+        state: Arc::new(MemoryState::default()),
+        events: Arc::new(NoEvents),
+        log: Arc::new(TracingLog),
+        config: HostConfig::default(),
+    };
+    Sandbox::new(sandbox::Settings::default(), services).expect("a sandbox")
 }
 
 fn load(file: &Path, plugins: &Path, data: &Path) -> Result<Config, String> {
