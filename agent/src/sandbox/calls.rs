@@ -39,6 +39,8 @@ pub(super) struct Settings {
     pub(super) host: CallSettings,
     /// Instead of the wall limit of the use.
     pub(super) wall: Option<Duration>,
+    /// A trial: what it writes into `state` is dropped.
+    pub(super) discard: bool,
 }
 
 /// What to do with a fresh store. The outer error is a trap, the inner one an answer.
@@ -124,7 +126,7 @@ impl Sandbox {
             let wall = settings.wall.unwrap_or(using.limits().wall);
             let state = HostState::new(Arc::clone(&shared.host), using, &settings.host);
             let (answer, mut cost) = match Store::try_new(&shared.engine, state) {
-                Ok(store) => run(store, wall, verb, running).await,
+                Ok(store) => run(store, wall, settings.discard, verb, running).await,
                 Err(error) => (
                     Err(CallError::Unavailable {
                         message: format!("no memory for a call: {error:#}"),
@@ -158,6 +160,7 @@ impl Sandbox {
 async fn run<V: Verb>(
     mut store: Store<HostState>,
     wall: Duration,
+    discard: bool,
     verb: V,
     running: Running,
 ) -> (Result<V::Answer, CallError>, Cost) {
@@ -176,6 +179,7 @@ async fn run<V: Verb>(
     };
     tell_output(state, &answer);
     if answer.is_ok()
+        && !discard
         && let Err(error) = state.commit_state().await
     {
         // A probe that did not keep its cursor would count the same lines again; a message that was

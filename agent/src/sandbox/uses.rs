@@ -136,6 +136,19 @@ impl Probe {
 
     /// Collects once. Dropping the future ends the guest.
     pub async fn collect(&self) -> (Result<Collection, CallError>, Cost) {
+        self.run(Settings::default()).await
+    }
+
+    /// Collects once for proof: what it writes into `state` is dropped.
+    pub async fn trial(&self) -> (Result<Collection, CallError>, Cost) {
+        let discard = Settings {
+            discard: true,
+            ..Settings::default()
+        };
+        self.run(discard).await
+    }
+
+    async fn run(&self, settings: Settings) -> (Result<Collection, CallError>, Cost) {
         let Some(pre) = self.0.component.0.probe.clone() else {
             return (Err(no_such(Kind::Probe)), Cost::default());
         };
@@ -144,7 +157,7 @@ impl Probe {
             config: self.0.config(),
             limits: self.0.using.limits().clone(),
         };
-        self.0.call(Settings::default(), collect).await
+        self.0.call(settings, collect).await
     }
 }
 
@@ -197,6 +210,7 @@ impl Rule {
                 ..CallSettings::default()
             },
             wall: None,
+            discard: false,
         };
         let evaluate = Evaluate {
             pre,
@@ -264,6 +278,7 @@ impl Action {
                 ..CallSettings::default()
             },
             wall: None,
+            discard: false,
         };
         self.0.call(settings, act).await
     }

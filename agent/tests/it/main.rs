@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! Tests of the whole agent: the real binary, real components, real sockets.
 
 mod configs;
@@ -11,3 +12,9 @@ mod servers;
 mod shipped;
 mod support;
 mod whole_loop;
+=======
+//! Tests of the agent from outside, in one binary.
+
+mod reload;
+mod support;
+>>>>>>> h-registry
