@@ -116,11 +116,10 @@ mod tests {
     use super::*;
     use watchfire_engine::model::Labels;
 
-    fn family(
-        metric: &str,
-        kind: FamilyKind,
-        points: &[(&str, &[(&str, &str)], f64)],
-    ) -> FamilyView {
+    /// Name, labels, value.
+    type Point<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
+
+    fn family(metric: &str, kind: FamilyKind, points: &[Point<'_>]) -> FamilyView {
         FamilyView {
             metric: metric.into(),
             kind,

@@ -202,7 +202,13 @@ impl EventSource for Numbers {
         if types.iter().any(|t| t != "reload" && t != "transition") {
             return async { Err(EventsError::Question("no such type".to_owned())) }.boxed();
         }
-        let kind = |n: u64| if n % 10 == 0 { "reload" } else { "transition" };
+        let kind = |n: u64| {
+            if n.is_multiple_of(10) {
+                "reload"
+            } else {
+                "transition"
+            }
+        };
         let all = (since + 1..=250)
             .filter(|n| types.is_empty() || types.iter().any(|t| t == kind(*n)))
             .take(limit)

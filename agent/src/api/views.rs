@@ -259,12 +259,8 @@ fn table(json: &str) -> Value {
 /// the path of a webhook (it *is* the credential). `{{secret:name}}` only names one and stays.
 fn masked(value: &mut Value, secret: bool) {
     match value {
-        Value::String(text) if text.contains("{{secret:") => {
-            if !only_placeholders(text) {
-                *text = mask_url(text).unwrap_or_else(|| text.clone());
-            }
-        }
-        Value::String(text) if secret => MASK.clone_into(text),
+        Value::String(text) if only_placeholder(text) => {}
+        Value::String(text) if secret && !text.contains("{{secret:") => MASK.clone_into(text),
         Value::String(text) => {
             if let Some(url) = mask_url(text) {
                 *text = url;
@@ -283,7 +279,7 @@ fn masked(value: &mut Value, secret: bool) {
     }
 }
 
-fn only_placeholders(text: &str) -> bool {
+fn only_placeholder(text: &str) -> bool {
     text.starts_with("{{secret:") && text.ends_with("}}") && text.matches("}}").count() == 1
 }
 
