@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use watchfire_engine::model::Series;
@@ -42,30 +43,43 @@ async fn latest(api: &Api) -> Vec<FamilyView> {
     })
 }
 
+/// A family as the text shows it.
+struct Shown {
+    kind: FamilyKind,
+    help: Arc<str>,
+    points: Vec<(Series, f64)>,
+}
+
 /// Writes them by name; returns how many had to be left out because their name is taken.
 fn write_families(families: Vec<FamilyView>, out: &mut Exposition) -> usize {
     // Two probes may yield one metric: its samples must stand together. The first one's type and help hold.
-    let mut by_name: BTreeMap<String, (FamilyKind, String, Vec<(Series, f64)>)> = BTreeMap::new();
+    let mut by_name: BTreeMap<String, Shown> = BTreeMap::new();
     for family in families {
         for (series, value) in family.points {
             let (name, kind) = place(&family.metric, family.kind, &series);
             by_name
                 .entry(name)
-                .or_insert_with(|| (kind, family.help.to_string(), Vec::new()))
-                .2
+                .or_insert_with(|| Shown {
+                    kind,
+                    help: family.help.clone(),
+                    points: Vec::new(),
+                })
+                .points
                 .push((series, value));
         }
     }
     let mut hidden = 0;
-    for (name, (kind, help, mut points)) in by_name {
-        if !out.family(&name, kind, &help) {
+    for (name, mut shown) in by_name {
+        if !out.family(&name, shown.kind, &shown.help) {
             hidden += 1;
             continue;
         }
         // Samples of one histogram must stand together, and no series twice.
-        points.sort_by(|(a, _), (b, _)| group(a).cmp(&group(b)));
+        shown
+            .points
+            .sort_by(|(a, _), (b, _)| group(a).cmp(&group(b)));
         let mut seen = HashSet::new();
-        for (series, value) in &points {
+        for (series, value) in &shown.points {
             if seen.insert(series) {
                 out.sample(&series.metric, series.labels.iter(), *value);
             }
