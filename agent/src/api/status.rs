@@ -1,0 +1,89 @@
+//! What the program tells of itself beside the views of the stages; filled by whoever wires the parts.
+
+use serde::{Deserialize, Serialize};
+use watchfire_engine::model::WallTime;
+
+/// State of the program as a whole.
+#[derive(Clone, Debug, Default)]
+pub struct AgentStatus {
+    /// The probes are scheduled: the first round will come.
+    pub scheduled: bool,
+    /// When the running configuration was taken.
+    pub config_loaded_at: WallTime,
+    /// Why the configuration on disk is not the one that runs; none: it is.
+    pub config_refused: Option<Refusal>,
+    /// Why changes of files are found by rescans only; none: they are watched.
+    pub watch_degraded: Option<String>,
+    /// All components, by name.
+    pub plugins: Vec<PluginStatus>,
+}
+
+/// Something that was not taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Why, for people; several lines where there are several mistakes.
+    pub message: String,
+    /// Since when.
+    pub since: WallTime,
+}
+
+/// One component.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PluginStatus {
+    /// Name that tables use.
+    pub name: String,
+    /// What it calls its version; text of a stranger.
+    pub version: Option<String>,
+    /// What it says it does; text of a stranger.
+    pub summary: Option<String>,
+    /// `probe`, `rule`, `notifier`, `action`.
+    pub kinds: Vec<String>,
+    /// `stock`, or the file it came from.
+    pub origin: String,
+    /// Of the version that runs, hexadecimal.
+    pub sha256: Option<String>,
+    /// Size of the component.
+    pub size_bytes: Option<u64>,
+    /// What compiling it took; none: it came from the code cache.
+    pub compile_ms: Option<u64>,
+    /// When the version that runs was taken.
+    pub loaded_at: Option<WallTime>,
+    /// Whether a version of it serves calls.
+    pub running: bool,
+    /// A newer file that was refused; the version before goes on.
+    pub rejected: Option<Rejection>,
+    /// Why calls are withheld for now.
+    pub quarantined: Option<Refusal>,
+    /// Grants it asks for; text of a stranger.
+    pub wants: Vec<String>,
+    /// Where it is used.
+    pub uses: Vec<PluginUse>,
+    /// Calls since the start.
+    pub calls: u64,
+    /// Those that failed by the component's own fault.
+    pub failures: u64,
+    /// The last such failure.
+    pub last_failure: Option<String>,
+}
+
+/// A file that was refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// Of the refused file, hexadecimal; none where it could not be read.
+    pub sha256: Option<String>,
+    /// Why, for people.
+    pub reason: String,
+    /// Since when.
+    pub since: WallTime,
+}
+
+/// One table that uses a component.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PluginUse {
+    /// `probe`, `rule`, `notifier`, `recovery`.
+    pub kind: String,
+    /// Its id.
+    pub id: String,
+    /// What the operator granted, as one would write it.
+    pub grants: Vec<String>,
+}
