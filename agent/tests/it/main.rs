@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! Tests of the whole agent: the real binary, real components, real sockets.
 
 mod configs;
@@ -8,13 +7,8 @@ mod layering;
 mod outage;
 mod recovery;
 mod reload;
+mod reloader;
 mod servers;
 mod shipped;
 mod support;
 mod whole_loop;
-=======
-//! Tests of the agent from outside, in one binary.
-
-mod reload;
-mod support;
->>>>>>> h-registry

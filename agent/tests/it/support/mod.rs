@@ -1,8 +1,8 @@
-<<<<<<< HEAD
 //! What the tests of the whole agent share: the real binary in a folder of its own, and real servers
 //! on loopback around it.
 
 mod agent;
+pub mod bed;
 pub mod guests;
 mod http;
 
@@ -44,8 +44,3 @@ pub fn wait_within<T>(time: Duration, name: &str, mut what: impl FnMut() -> Opti
 pub fn now() -> Instant {
     Instant::now()
 }
-=======
-//! What the tests share.
-
-pub mod bed;
->>>>>>> h-registry
