@@ -15,12 +15,16 @@
 mod disk;
 mod event;
 mod folder;
+pub mod history;
 mod migrate;
 mod query;
+mod ring;
 mod state;
+pub mod window;
 mod writer;
 
 pub use event::{EventType, Keep, NewEvent, StoredEvent};
+pub use history::{Absorbed, FamilyView, History, Limits, Presence, SeriesId};
 pub use query::{LIMIT_MAX, Stats, TypeStats};
 pub use state::{
     Cleaned, Commit, Committed, Degraded, Health, OpenError, Opened, PluginState, SavedClock,
