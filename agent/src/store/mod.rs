@@ -12,13 +12,16 @@
 //! says so, and the next commits bring it back to disk. The history is of no such worth: it is lost
 //! with the process.
 
+mod cleanup;
 mod disk;
 mod event;
 mod folder;
 pub mod history;
 mod migrate;
 mod query;
+mod reader;
 mod ring;
+mod rows;
 mod state;
 pub mod window;
 mod writer;

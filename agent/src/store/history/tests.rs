@@ -9,7 +9,10 @@ fn series(metric: &str, labels: &[(&str, &str)]) -> Series {
     }
 }
 
-fn collection(samples: &[(&str, &[(&str, &str)], f64)]) -> Collection {
+/// Metric, labels, value.
+type Given<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
+
+fn collection(samples: &[Given<'_>]) -> Collection {
     let mut families: Vec<Family> = Vec::new();
     for (metric, labels, value) in samples {
         let sample = Sample {
