@@ -359,7 +359,8 @@ impl History {
         }
     }
 
-    /// One aggregate of one series; NaN: not known. `scratch` saves an allocation each time.
+    /// One aggregate of one series; NaN: not known, as is that of a window longer than
+    /// [`Limits::keep_max`]. `scratch` saves an allocation each time.
     pub fn aggregate(
         &self,
         id: SeriesId,
@@ -368,6 +369,10 @@ impl History {
         scratch: &mut Vec<Point>,
     ) -> f64 {
         scratch.clear();
+        if window.over > self.limits.keep_max {
+            // A part of the window would pass for the whole.
+            return f64::NAN;
+        }
         self.points(id, window.at - window.over, scratch);
         window::aggregate(kind, scratch, window)
     }

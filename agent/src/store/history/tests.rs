@@ -1,5 +1,6 @@
 use super::*;
 use crate::sandbox::types::{CallError, Point as Sample};
+use proptest::prelude::*;
 use watchfire_engine::policy::TextPattern;
 
 fn series(metric: &str, labels: &[(&str, &str)]) -> Series {
@@ -210,6 +211,16 @@ fn windows_are_capped() {
     }
     let a = one(&mut history, "a");
     assert_eq!(values(&history, a).len(), 11);
+    let aggregate = |over| {
+        let window = Window {
+            at: secs(9990),
+            over: Duration::from_secs(over),
+            stale: Duration::from_secs(25),
+        };
+        history.aggregate(a, Aggregate::Increase, &window, &mut Vec::new())
+    };
+    assert_eq!(aggregate(100), 10.0);
+    assert!(aggregate(101).is_nan());
 }
 
 #[test]
@@ -406,4 +417,42 @@ fn families_are_shown_by_name_with_their_series() {
             ),
         ]
     );
+}
+
+proptest! {
+    /// What is trimmed away is never missed.
+    #[test]
+    fn a_kept_window_says_what_all_points_would(
+        steps in proptest::collection::vec((1..40_000_u64, prop_oneof![3 => (0..50_i32).prop_map(f64::from), 1 => Just(f64::NAN)]), 1..120),
+        over in 1..300_u64,
+        shorter in 1..300_u64,
+    ) {
+        let mut history = History::new(Limits::default());
+        let longest = Duration::from_secs(over.max(shorter));
+        history.declare([("m".into(), longest)]);
+        let mut all = Vec::new();
+        let mut at = 500_000;
+        for (step, value) in steps {
+            at += step;
+            all.push(Point { at: Moment(at), value });
+            history.absorb(&probe("p"), Moment(at), &collection(&[("m", &[], value)]), &host());
+            let id = one(&mut history, "m");
+            for over in [over, shorter] {
+                let window = Window {
+                    at: Moment(at),
+                    over: Duration::from_secs(over),
+                    stale: Duration::from_secs(25),
+                };
+                for kind in [
+                    Aggregate::Avg, Aggregate::Min, Aggregate::Max, Aggregate::Sum, Aggregate::Last,
+                    Aggregate::Count, Aggregate::Increase, Aggregate::Rate, Aggregate::Delta,
+                    Aggregate::Quantile(95), Aggregate::Stddev, Aggregate::Changes,
+                ] {
+                    let kept = history.aggregate(id, kind, &window, &mut Vec::new());
+                    let whole = window::aggregate(kind, &all, &window);
+                    prop_assert!(kept == whole || (kept.is_nan() && whole.is_nan()), "{:?}: {} is not {}", kind, kept, whole);
+                }
+            }
+        }
+    }
 }
