@@ -1,21 +1,17 @@
-//! `state.db` as a file: opening and judging it, reading all of it, writing to it.
+//! `state.db` as a file: opening and judging it, writing a fresh one.
 //!
 //! Nothing here retries: what went wrong becomes a [`Trouble`], and the writer decides.
 
 use super::event::StoredEvent;
 use super::migrate;
 use super::query;
-use super::state::{Commit, SavedClock};
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi, params};
-use std::collections::BTreeMap;
-use std::ffi::OsString;
+use super::rows::{self, Mirror};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use std::fs::{File, OpenOptions};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
-use watchfire_engine::effect::Table;
 
 /// Longest wait for a lock that somebody's `sqlite3` shell holds; then the commit counts as failed.
 const BUSY_MAX: Duration = Duration::from_secs(1);
@@ -31,45 +27,6 @@ const COPIED_EVENTS_MAX: usize = 100_000;
 /// A sequence number beyond this is a flipped bit, not a count.
 const SEQ_MAX: i64 = 1 << 56;
 
-/// All of the durable state but the events. Kept in memory too: from it a fresh file can be written.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Mirror {
-    /// The engine's rows.
-    pub records: BTreeMap<(Table, String), String>,
-    /// Plugins' own values, by id and key.
-    pub plugin_state: BTreeMap<(String, String), Vec<u8>>,
-    /// The clocks at the last commit.
-    pub clock: Option<SavedClock>,
-    /// Last good configuration.
-    pub config: Option<Vec<(PathBuf, String)>>,
-    /// The newest sequence number ever given.
-    pub last_seq: u64,
-    /// Why the state before this one was lost; none after the first commit.
-    pub lost: Option<String>,
-}
-
-impl Mirror {
-    /// Takes a commit in, its events aside.
-    pub(super) fn apply(&mut self, commit: &Commit) {
-        for change in &commit.records {
-            let key = (change.table, change.key.clone());
-            match &change.body {
-                Some(body) => self.records.insert(key, body.clone()),
-                None => self.records.remove(&key),
-            };
-        }
-        for (id, key, value) in &commit.plugin_state {
-            let key = (id.clone(), key.clone());
-            match value {
-                Some(value) => self.plugin_state.insert(key, value.clone()),
-                None => self.plugin_state.remove(&key),
-            };
-        }
-        self.clock = Some(commit.clock.clone());
-        self.lost = None;
-    }
-}
-
 /// What went wrong with the file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
@@ -80,6 +37,10 @@ pub(super) enum Trouble {
     },
     /// Its bytes are not the ones we wrote, or can no longer be trusted.
     Damaged(String),
+    /// The disk failed to read, write or sync. What it holds may be sound, but this handle is not to
+    /// be trusted again: after a failed fsync the kernel may call pages clean that never reached the
+    /// disk, and a retried fsync would succeed.
+    Io(String),
     /// The disk refuses: full, read-only, gone, locked.
     Unavailable {
         /// For people.
@@ -129,8 +90,10 @@ impl Trouble {
             | ErrorCode::DatabaseLocked
             | ErrorCode::OutOfMemory
             | ErrorCode::OperationInterrupted => unavailable(false),
-            // An I/O error among them: after a failed fsync the kernel may call pages clean that never
-            // reached the disk, and a retried fsync would succeed. The file is not trusted again.
+            // A file that ends too early is a matter of its bytes.
+            ErrorCode::SystemIoFailure if *extended_code != ffi::SQLITE_IOERR_SHORT_READ => {
+                Trouble::Io(reason)
+            }
             _ => Trouble::Damaged(reason),
         }
     }
@@ -159,10 +122,13 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Mirror), Trouble> {
         }
         conn.pragma_update(None, "synchronous", "full")?;
         // A log that grew once is cut back at the next checkpoint.
-        conn.pragma_update(None, "journal_size_limit", 4 << 20)?;
+        conn.pragma_update(None, "journal_size_limit", 1 << 20)?;
+        // 1 MiB of log at most: on a disk that is filling up each commit counts.
+        conn.pragma_update(None, "wal_autocheckpoint", 256)?;
         conn.pragma_update(None, "cache_size", -1024)?;
+        checkpoint(&conn)?;
         migrate::migrate(&mut conn, version)?;
-        read(&conn)
+        rows::read(&conn)
     })()
     .map_err(|e| Trouble::of(&e))?;
     if mirror.last_seq > SEQ_MAX.cast_unsigned() {
@@ -188,7 +154,7 @@ pub(super) fn salvage(path: &Path) -> Option<Mirror> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(format!("file:{name}?immutable=1"), flags).ok()?;
     (judge(&conn).ok()? == migrate::KNOWN)
-        .then(|| read(&conn).ok())
+        .then(|| rows::read(&conn).ok())
         .flatten()
 }
 
@@ -223,76 +189,15 @@ pub(super) fn write_fresh<'a>(
         if let Some(old) = old {
             copy_events(old, &mut conn, mirror.last_seq)?;
         }
-        rewrite(&mut conn, mirror, events)?;
+        rows::rewrite(&mut conn, mirror, events)?;
+        // Only the header changes; what is written so far went through a journal and is in the file.
+        conn.pragma_update(None, "journal_mode", "wal")?;
         conn.close().map_err(|(_, e)| e)
     };
     write().map_err(|e| Trouble::of(&e))?;
     File::open(path)
         .and_then(|file| file.sync_all())
         .map_err(|e| Trouble::of_io(path, &e))
-}
-
-/// One commit as one transaction.
-pub(super) fn apply(
-    conn: &mut Connection,
-    commit: &Commit,
-    events: &[StoredEvent],
-    last_seq: u64,
-) -> rusqlite::Result<()> {
-    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for change in &commit.records {
-        put_record(&tx, change.table, &change.key, change.body.as_deref())?;
-    }
-    for (id, key, value) in &commit.plugin_state {
-        put_plugin_state(&tx, id, key, value.as_deref())?;
-    }
-    for event in events {
-        put_event(&tx, event)?;
-    }
-    put_meta(&tx, Some(&commit.clock), last_seq, None)?;
-    tx.commit()
-}
-
-/// Makes the file say what `mirror` says, and adds `events`; the events that are there stay.
-pub(super) fn rewrite<'a>(
-    conn: &mut Connection,
-    mirror: &Mirror,
-    events: impl IntoIterator<Item = &'a StoredEvent>,
-) -> rusqlite::Result<()> {
-    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for table in Table::ALL {
-        tx.execute(&format!("DELETE FROM {}", table.name()), [])?;
-    }
-    tx.execute("DELETE FROM plugin_state", [])?;
-    for ((table, key), body) in &mirror.records {
-        put_record(&tx, *table, key, Some(body))?;
-    }
-    for ((id, key), value) in &mirror.plugin_state {
-        put_plugin_state(&tx, id, key, Some(value))?;
-    }
-    for event in events {
-        put_event(&tx, event)?;
-    }
-    if let Some(config) = &mirror.config {
-        put_config(&tx, config)?;
-    }
-    put_meta(
-        &tx,
-        mirror.clock.as_ref(),
-        mirror.last_seq,
-        mirror.lost.as_deref(),
-    )?;
-    tx.commit()
-}
-
-/// Replaces the saved configuration.
-pub(super) fn save_config(
-    conn: &mut Connection,
-    texts: &[(PathBuf, String)],
-) -> rusqlite::Result<()> {
-    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    put_config(&tx, texts)?;
-    tx.commit()
 }
 
 /// Whose file it is, whether its pages hold together, and its version.
@@ -321,6 +226,14 @@ fn judge(conn: &Connection) -> Result<i32, Trouble> {
     Ok(version)
 }
 
+/// Gives the room of the log back. A disk too full for it is no failure: the log stays.
+fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {
+    match conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+        Err(e) if !matches!(Trouble::of(&e), Trouble::Unavailable { .. }) => Err(e),
+        _ => Ok(()),
+    }
+}
+
 fn check(conn: &Connection) -> Result<(), Trouble> {
     let stop = conn.get_interrupt_handle();
     let (done, wait) = mpsc::channel::<()>();
@@ -343,76 +256,6 @@ fn check(conn: &Connection) -> Result<(), Trouble> {
     }
 }
 
-fn read(conn: &Connection) -> rusqlite::Result<Mirror> {
-    let mut mirror = Mirror::default();
-    let mut unreadable = 0_u64;
-    for table in Table::ALL {
-        let mut select = conn.prepare(&format!("SELECT key, body FROM {}", table.name()))?;
-        let mut rows = select.query([])?;
-        while let Some(row) = rows.next()? {
-            // One rotten row is not worth the others.
-            match (text(row, 0), text(row, 1)) {
-                (Some(key), Some(body)) => {
-                    mirror.records.insert((table, key), body);
-                }
-                _ => unreadable += 1,
-            }
-        }
-    }
-    let mut select = conn.prepare("SELECT id, key, value FROM plugin_state")?;
-    let mut rows = select.query([])?;
-    while let Some(row) = rows.next()? {
-        match (text(row, 0), text(row, 1), row.get_ref(2)?.as_bytes()) {
-            (Some(id), Some(key), Ok(value)) => {
-                mirror.plugin_state.insert((id, key), value.to_vec());
-            }
-            _ => unreadable += 1,
-        }
-    }
-    let mut select = conn.prepare("SELECT path, text FROM config ORDER BY position")?;
-    let mut rows = select.query([])?;
-    let mut config = Vec::new();
-    while let Some(row) = rows.next()? {
-        match (row.get_ref(0)?.as_bytes(), text(row, 1)) {
-            (Ok(path), Some(text)) => {
-                config.push((PathBuf::from(OsString::from_vec(path.to_vec())), text));
-            }
-            _ => unreadable += 1,
-        }
-    }
-    mirror.config = (!config.is_empty()).then_some(config);
-    let mut select = conn.prepare("SELECT key, value FROM meta")?;
-    let mut rows = select.query([])?;
-    while let Some(row) = rows.next()? {
-        let Some(value) = text(row, 1) else {
-            unreadable += 1;
-            continue;
-        };
-        match text(row, 0).as_deref() {
-            Some("clock") => mirror.clock = serde_json::from_str(&value).ok(),
-            Some("last_seq") => mirror.last_seq = value.parse().unwrap_or(0),
-            Some("lost") => mirror.lost = Some(value),
-            _ => {}
-        }
-    }
-    let newest: Option<i64> = conn.query_row("SELECT max(seq) FROM event", [], |row| row.get(0))?;
-    mirror.last_seq = mirror
-        .last_seq
-        .max(newest.unwrap_or(0).max(0).cast_unsigned());
-    if unreadable > 0 {
-        tracing::warn!(
-            rows = unreadable,
-            "rows of state.db that cannot be read are left out"
-        );
-    }
-    Ok(mirror)
-}
-
-fn text(row: &rusqlite::Row<'_>, at: usize) -> Option<String> {
-    let bytes = row.get_ref(at).ok()?.as_bytes().ok()?;
-    String::from_utf8(bytes.to_vec()).ok()
-}
-
 /// Best effort: a row that cannot be read ends it, the rows before it stay.
 fn copy_events(from: &Path, to: &mut Connection, last_seq: u64) -> rusqlite::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -421,111 +264,11 @@ fn copy_events(from: &Path, to: &mut Connection, last_seq: u64) -> rusqlite::Res
     };
     let tx = to.transaction()?;
     let copied = query::each_newest(&from, last_seq, COPIED_EVENTS_MAX, |event| {
-        put_event(&tx, &event)
+        rows::put_event(&tx, &event)
     });
     match copied {
         Ok(result) => result?,
         Err(error) => tracing::warn!(%error, "the history of the damaged state.db is incomplete"),
     }
     tx.commit()
-}
-
-fn put_record(
-    conn: &Connection,
-    table: Table,
-    key: &str,
-    body: Option<&str>,
-) -> rusqlite::Result<()> {
-    let name = table.name();
-    match body {
-        Some(body) => conn
-            .prepare_cached(&format!(
-                "INSERT INTO {name} (key, body) VALUES (?1, ?2)
-                 ON CONFLICT (key) DO UPDATE SET body = excluded.body"
-            ))?
-            .execute((key, body))?,
-        None => conn
-            .prepare_cached(&format!("DELETE FROM {name} WHERE key = ?1"))?
-            .execute([key])?,
-    };
-    Ok(())
-}
-
-fn put_plugin_state(
-    conn: &Connection,
-    id: &str,
-    key: &str,
-    value: Option<&[u8]>,
-) -> rusqlite::Result<()> {
-    match value {
-        Some(value) => conn
-            .prepare_cached(
-                "INSERT INTO plugin_state (id, key, value) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (id, key) DO UPDATE SET value = excluded.value",
-            )?
-            .execute((id, key, value))?,
-        None => conn
-            .prepare_cached("DELETE FROM plugin_state WHERE id = ?1 AND key = ?2")?
-            .execute((id, key))?,
-    };
-    Ok(())
-}
-
-fn put_event(conn: &Connection, stored: &StoredEvent) -> rusqlite::Result<()> {
-    let event = &stored.event;
-    conn.prepare_cached(
-        "INSERT OR REPLACE INTO event
-         (seq, wall_ms, at_ms, type, alert, fingerprint, episode, correlation, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-    )?
-    .execute(params![
-        stored.seq.cast_signed(),
-        event.wall.0.cast_signed(),
-        event.at.0.cast_signed(),
-        event.kind.name(),
-        event.alert,
-        event.fingerprint.map(|fingerprint| fingerprint.to_string()),
-        event.episode.cast_signed(),
-        event.correlation,
-        event.body,
-    ])?;
-    Ok(())
-}
-
-fn put_config(conn: &Connection, texts: &[(PathBuf, String)]) -> rusqlite::Result<()> {
-    conn.execute("DELETE FROM config", [])?;
-    let mut insert = conn.prepare("INSERT INTO config (path, text) VALUES (?1, ?2)")?;
-    for (path, text) in texts {
-        insert.execute((path.as_os_str().as_bytes(), text))?;
-    }
-    Ok(())
-}
-
-fn put_meta(
-    conn: &Connection,
-    clock: Option<&SavedClock>,
-    last_seq: u64,
-    lost: Option<&str>,
-) -> rusqlite::Result<()> {
-    let clock = clock
-        .map(|clock| serde_json::to_string(clock).expect("a clock is plain data with text keys"));
-    let last_seq = last_seq.to_string();
-    for (key, value) in [
-        ("clock", clock.as_deref()),
-        ("last_seq", Some(&*last_seq)),
-        ("lost", lost),
-    ] {
-        match value {
-            Some(value) => conn
-                .prepare_cached(
-                    "INSERT INTO meta (key, value) VALUES (?1, ?2)
-                     ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                )?
-                .execute((key, value))?,
-            None => conn
-                .prepare_cached("DELETE FROM meta WHERE key = ?1")?
-                .execute([key])?,
-        };
-    }
-    Ok(())
 }

@@ -128,9 +128,9 @@ impl Folder {
         written
     }
 
-    /// Gives the reserve back to the disk.
-    pub(super) fn release(&self) {
-        let _ = std::fs::remove_file(self.dir.join("reserve"));
+    /// Gives the reserve back to the disk. False: there was none.
+    pub(super) fn release(&self) -> bool {
+        std::fs::remove_file(self.dir.join("reserve")).is_ok()
     }
 
     /// Moves the database and its log out of the way, their bytes untouched; keeps the newest three.
@@ -140,7 +140,7 @@ impl Folder {
         // The database first: a database without its log would look like an older, sound state.
         std::fs::rename(self.database(), &to)?;
         self.move_log_to(next)?;
-        let _ = std::fs::remove_file(self.dir.join("state.db-shm"));
+        self.remove_leftovers();
         let all = self.quarantined();
         for old in &all[..all.len().saturating_sub(QUARANTINED_MAX)] {
             let path = self.dir.join(format!("{QUARANTINED}{old}"));
@@ -158,6 +158,14 @@ impl Folder {
         match self.quarantined().last() {
             Some(newest) if self.log().exists() => self.move_log_to(*newest),
             _ => Ok(()),
+        }
+    }
+
+    /// Removes what SQLite left beside a database that is not there any more: a log or a journal would
+    /// be applied to the next one of that name.
+    pub(super) fn remove_leftovers(&self) {
+        for rest in ["wal", "shm", "journal"] {
+            let _ = std::fs::remove_file(self.dir.join(format!("state.db-{rest}")));
         }
     }
 

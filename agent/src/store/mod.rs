@@ -12,15 +12,22 @@
 //! says so, and the next commits bring it back to disk. The history is of no such worth: it is lost
 //! with the process.
 
+mod cleanup;
 mod disk;
 mod event;
 mod folder;
+pub mod history;
 mod migrate;
 mod query;
+mod reader;
+mod ring;
+mod rows;
 mod state;
+pub mod window;
 mod writer;
 
 pub use event::{EventType, Keep, NewEvent, StoredEvent};
+pub use history::{Absorbed, FamilyView, History, Limits, Presence, SeriesId};
 pub use query::{LIMIT_MAX, Stats, TypeStats};
 pub use state::{
     Cleaned, Commit, Committed, Degraded, Health, OpenError, Opened, PluginState, SavedClock,

@@ -11,19 +11,20 @@
 //! Invariant: the mirror holds every commit ever taken in, on disk or not; so a file can always be
 //! made from it. A handle that failed once is never used again.
 
-use super::disk::{self, Mirror, Trouble};
-use super::event::{EventType, Keep, StoredEvent};
+use super::cleanup;
+use super::disk::{self, Trouble};
+use super::event::{Keep, StoredEvent};
 use super::folder::Folder;
 use super::migrate;
+use super::rows::{self, Mirror};
 use super::state::{
-    Cleaned, CleanedBatch, Commit, Committed, Degraded, OpenError, Shared, StoreError, lock,
+    CleanedBatch, Commit, Committed, Degraded, OpenError, Shared, StoreError, lock,
 };
 use rusqlite::Connection;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use watchfire_engine::model::Now;
 
 /// Least time between two tries to reach the disk again, in milliseconds of boottime: a rewrite costs
@@ -32,15 +33,6 @@ const RETRY_MS: u64 = 5_000;
 
 /// Events kept in memory while the disk refuses: a day at a busy host's rate, about 5 MB.
 pub(super) const BUFFER_MAX: usize = 10_000;
-
-/// Events deleted in one transaction: some 20 ms, which is what a commit may have to wait.
-const CLEANUP_BATCH: usize = 2_000;
-
-/// Pages given back to the disk after a batch; 4 KiB each.
-const VACUUM_PAGES: u32 = 500;
-
-/// 2024-01-01: no wall clock of a host that runs this can be earlier.
-const EARLIEST_WALL_MS: u64 = 1_704_067_200_000;
 
 /// Owns the file and the mirror.
 pub(super) struct Writer {
@@ -98,8 +90,10 @@ impl Writer {
                         known: migrate::KNOWN,
                     });
                 }
-                Trouble::Damaged(reason) => writer.degrade(reason, 0),
-                Trouble::Unavailable { reason, .. } => writer.degrade(reason, 0),
+                // A disk that fails now may be well again at the first commit: nothing is moved yet.
+                Trouble::Damaged(reason)
+                | Trouble::Io(reason)
+                | Trouble::Unavailable { reason, .. } => writer.degrade(reason, 0),
             }
             writer.blind = true;
             let database = writer.folder.database();
@@ -111,7 +105,7 @@ impl Writer {
                 None => {}
             }
         }
-        writer.reserved = writer.folder.reserve();
+        writer.reserved = writer.disk.is_some() && writer.folder.reserve();
         let last_seq = writer.mirror.last_seq;
         writer.shared.last_seq.store(last_seq, Ordering::Release);
         let mirror = writer.mirror.clone();
@@ -135,7 +129,7 @@ impl Writer {
 
         let now = commit.clock.boottime_ms;
         let done = match &mut self.disk {
-            Some(conn) => match disk::apply(conn, commit, &events, last_seq) {
+            Some(conn) => match rows::apply(conn, commit, &events, last_seq) {
                 Ok(()) => true,
                 Err(e) => {
                     self.buffer(&events);
@@ -180,7 +174,7 @@ impl Writer {
     /// Keeps the configuration; while the disk refuses, in memory until it is back.
     pub(super) fn save_config(&mut self, texts: Vec<(PathBuf, String)>) -> Result<(), StoreError> {
         let saved = match &mut self.disk {
-            Some(conn) => disk::save_config(conn, &texts),
+            Some(conn) => rows::save_config(conn, &texts),
             None => Ok(()),
         };
         self.mirror.config = Some(texts);
@@ -193,7 +187,7 @@ impl Writer {
     /// Deletes one batch of old events.
     pub(super) fn cleanup(&mut self, now: Now, keep: Keep) -> Result<CleanedBatch, StoreError> {
         let conn = self.available()?;
-        match cleanup(conn, now, keep) {
+        match cleanup::batch(conn, now, keep) {
             Ok(batch) => Ok(batch),
             Err(e) => {
                 let reason = e.to_string();
@@ -249,8 +243,7 @@ impl Writer {
             let _ = self.folder.finish_quarantine();
             self.mirror.lost = Some("state.db is missing".to_owned());
         }
-        // A log without its database belongs to nothing; SQLite would take it for the new one's.
-        let _ = std::fs::remove_file(self.folder.log());
+        self.folder.remove_leftovers();
         self.write_anew(None)
     }
 
@@ -259,7 +252,11 @@ impl Writer {
         self.retry_at_ms = now_ms + RETRY_MS;
         // Before anything else: a folder that somebody deleted comes back.
         let _ = Folder::create(self.folder.dir());
-        match self.come_back() {
+        let mut back = self.come_back();
+        if matches!(back, Err(Trouble::Unavailable { full: true, .. })) && self.release() {
+            back = self.come_back();
+        }
+        match back {
             Ok(()) => {
                 self.shared.generation.fetch_add(1, Ordering::AcqRel);
                 lock(&self.shared.buffer).clear();
@@ -281,11 +278,22 @@ impl Writer {
                 );
                 false
             }
-            Err(Trouble::Damaged(reason) | Trouble::Unavailable { reason, .. }) => {
+            Err(
+                Trouble::Damaged(reason)
+                | Trouble::Io(reason)
+                | Trouble::Unavailable { reason, .. },
+            ) => {
                 self.degrade(reason, 0);
                 false
             }
         }
+    }
+
+    /// Gives the reserve back. False: there is none.
+    fn release(&mut self) -> bool {
+        // It may lie there from an earlier start.
+        self.reserved = false;
+        self.folder.release()
     }
 
     fn come_back(&mut self) -> Result<(), Trouble> {
@@ -296,7 +304,7 @@ impl Writer {
                     self.meet(found);
                 }
                 let buffer = lock(&self.shared.buffer);
-                disk::rewrite(&mut conn, &self.mirror, &*buffer).map_err(|e| Trouble::of(&e))?;
+                rows::rewrite(&mut conn, &self.mirror, &*buffer).map_err(|e| Trouble::of(&e))?;
                 Ok(conn)
             });
             match reopened {
@@ -304,7 +312,7 @@ impl Writer {
                     self.disk = Some(conn);
                     return Ok(());
                 }
-                Err(Trouble::Damaged(reason)) => {
+                Err(Trouble::Damaged(reason) | Trouble::Io(reason)) => {
                     tracing::error!(%reason, "state.db is damaged: writing a fresh one from memory");
                     self.heal = Heal::Rewrite;
                 }
@@ -368,7 +376,9 @@ impl Writer {
         let moved = if std::fs::symlink_metadata(&database).is_ok() {
             self.folder.quarantine().map(drop)
         } else {
-            self.folder.finish_quarantine()
+            let moved = self.folder.finish_quarantine();
+            self.folder.remove_leftovers();
+            moved
         };
         moved
             .and_then(|()| std::fs::rename(self.folder.complete(), &database))
@@ -382,13 +392,12 @@ impl Writer {
         self.disk = None;
         let reason = match trouble {
             Trouble::Unavailable { reason, full } => {
-                if full && self.reserved {
-                    self.folder.release();
-                    self.reserved = false;
+                if full {
+                    self.release();
                 }
                 reason
             }
-            Trouble::Damaged(reason) => {
+            Trouble::Damaged(reason) | Trouble::Io(reason) => {
                 self.heal = Heal::Rewrite;
                 reason
             }
@@ -438,73 +447,4 @@ impl Writer {
             }),
         }
     }
-}
-
-/// A row goes only when both clocks call it old: a wall clock ten years ahead deletes nothing.
-fn cleanup(conn: &mut Connection, now: Now, keep: Keep) -> rusqlite::Result<CleanedBatch> {
-    let newest: Option<i64> = conn
-        .query_row(
-            "SELECT wall_ms FROM event ORDER BY seq DESC LIMIT 1",
-            [],
-            |row| row.get(0),
-        )
-        .map(Some)
-        .or_else(|e| match e {
-            rusqlite::Error::QueryReturnedNoRows => Ok(None),
-            other => Err(other),
-        })?;
-    let newest = newest.unwrap_or(0).max(0).cast_unsigned();
-    let unsound = if now.wall.0 < EARLIEST_WALL_MS {
-        Some("the wall clock stands before 2024".to_owned())
-    } else if now.wall.0 < newest {
-        Some("the wall clock stands before the newest event".to_owned())
-    } else {
-        None
-    };
-    if unsound.is_some() {
-        let cleaned = Cleaned {
-            deleted: 0,
-            unsound,
-        };
-        return Ok(CleanedBatch {
-            cleaned,
-            more: false,
-        });
-    }
-    let before = |clock_ms: u64, keep: Duration| {
-        let keep = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
-        clock_ms
-            .saturating_sub(keep)
-            .min(i64::MAX.cast_unsigned())
-            .cast_signed()
-    };
-    let mut deleted = 0;
-    let tx = conn.transaction()?;
-    for kind in EventType::ALL {
-        deleted += tx
-            .prepare_cached(
-                "DELETE FROM event WHERE seq IN (
-                    SELECT seq FROM event WHERE type = ?1 AND wall_ms < ?2 AND at_ms < ?3 LIMIT ?4)",
-            )?
-            .execute((
-                kind.name(),
-                before(now.wall.0, keep.of(kind)),
-                before(now.at.0, keep.of(kind)),
-                (CLEANUP_BATCH - deleted) as i64,
-            ))?;
-    }
-    tx.commit()?;
-    if deleted > 0 {
-        // It answers with a row a page; only the last step does all of it.
-        let mut vacuum = conn.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
-        let mut rows = vacuum.query([])?;
-        while rows.next()?.is_some() {}
-    }
-    Ok(CleanedBatch {
-        cleaned: Cleaned {
-            deleted: deleted as u64,
-            unsound: None,
-        },
-        more: deleted == CLEANUP_BATCH,
-    })
 }
