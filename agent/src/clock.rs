@@ -1,21 +1,9 @@
 //! The agent's three clocks: boottime for every timer, monotonic to notice a suspend, wall for people.
 
+use crate::store::SavedClock;
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 use watchfire_engine::model::{Moment, Now, WallTime};
-
-/// What is kept of the clock in state.db, to go on after a restart.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct SavedClock {
-    /// The kernel's id of this boot.
-    pub boot_id: String,
-    /// Boottime then, milliseconds.
-    pub boottime_ms: u64,
-    /// The agent's timeline then, milliseconds.
-    pub moment_ms: u64,
-    /// Wall clock then, milliseconds since 1970.
-    pub wall_ms: u64,
-}
 
 /// Maps the system's clocks to the agent's timeline. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -35,7 +35,7 @@ impl EventSource for History {
         let types: Result<Vec<EventType>, _> = types.iter().map(|name| name.parse()).collect();
         Box::pin(async move {
             let types = types.map_err(|error: crate::store::EventTypeError| EventsError::Question(error.to_string()))?;
-            let events = self.store.events(since, types, limit).await;
+            let events = self.store.events(since, &types, limit).await;
             let events = events.map_err(|error| EventsError::Store(error.to_string()))?;
             Ok(events.iter().map(crate::store::StoredEvent::to_json).collect())
         })

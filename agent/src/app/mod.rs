@@ -101,10 +101,10 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
         }
         (state, effects)
     };
-    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let (notices, notices_out) = mpsc::channel(NOTICES_WAITING);
 
-    sandbox::install_crypto_provider();
+    sandbox::egress::install_crypto_provider();
     let plugin_state = plugin_state::PluginMemory::start(opened.plugin_state, store.clone(), clock.clone());
     let services = HostServices {
         state: Arc::new(plugin_state),

@@ -15,8 +15,9 @@ use super::evaluate::{Active, Judged};
 use super::view::{AlertsView, AttemptView, CommandRequest, PipelineView, ProcedureView, RecoveryView};
 use crate::clock::{Clock, SuspendWatch};
 use crate::plugin::{Generation, Notice};
-use crate::store::state::{Commit, NewEvent, StateStore};
+use crate::store::{Commit, EventType, NewEvent, StateStore};
 use crate::telemetry::metrics::Metrics;
+use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -261,8 +262,12 @@ impl Alert {
             Notice::Condition(condition) => {
                 self.take(Input::Condition(condition), current, shown).await;
             }
-            Notice::Event(event) => {
+            Notice::Event { kind, subject, body } => {
                 let now = self.clock.now();
+                let of_config = kind.starts_with("config");
+                let event_type = if of_config { EventType::Reload } else { EventType::Plugin };
+                let body = json!({ "event": kind, "subject": &*subject, "details": body });
+                let event = NewEvent::of_agent(event_type, now.at, now.wall, &body);
                 self.commit(Vec::new(), vec![event], now, shown).await;
             }
         }

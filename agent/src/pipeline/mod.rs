@@ -32,8 +32,8 @@ pub mod view;
 
 use crate::clock::Clock;
 use crate::plugin::{Generation, Notice};
-use crate::store::history::History;
-use crate::store::state::StateStore;
+use crate::store::history::{History, Limits};
+use crate::store::StateStore;
 use crate::telemetry::metrics::Metrics;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -124,7 +124,7 @@ pub fn spawn(parts: Parts) -> Running {
         stop: stopped,
     };
     let evaluate = evaluate::Evaluate {
-        history: History::new(),
+        history: History::new(Limits::default()),
         batches,
         judged: judged_in,
         series,

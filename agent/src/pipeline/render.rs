@@ -6,7 +6,7 @@
 
 use crate::config::{Config, NotifierConfig, RuleConfig};
 use crate::sandbox::types::{Alert, Message};
-use minijinja::{Environment, context};
+use minijinja::{Environment, Value, context};
 use std::time::Duration;
 use watchfire_engine::effect::{AlertSnapshot, Notification, Reason};
 use watchfire_engine::model::{Labels, WallTime, format_duration};
@@ -33,11 +33,11 @@ impl<'a> Renderer<'a> {
         let text = plain_text(notification, &alerts);
         let values = context! {
             reason => notification.reason.name(),
-            alerts => alerts,
-            alert => alerts.first(),
-            labels => alerts.first().map(|a| label_map(&a.labels)),
+            alerts => Value::from_serialize(&alerts),
+            alert => Value::from_serialize(alerts.first()),
+            labels => Value::from_serialize(alerts.first().map(|a| label_map(&a.labels))),
             severity => alerts.first().map(|a| a.severity.name()),
-            summary => alerts.first().map(|a| a.summary.as_str()),
+            summary => alerts.first().map(|a| a.summary.clone()),
             value => alerts.first().and_then(|a| a.value),
             limit => alerts.first().and_then(|a| a.limit),
             title => title,
@@ -106,10 +106,10 @@ impl<'a> Renderer<'a> {
                 limit => limit.as_deref().unwrap_or("unknown"),
                 raw_value => snapshot.value,
                 raw_limit => snapshot.limit,
-                labels => labels.iter().collect::<std::collections::BTreeMap<_, _>>(),
+                labels => Value::from_serialize(labels),
                 severity => snapshot.severity.name(),
                 rule => snapshot.rule.as_str(),
-                note => snapshot.note,
+                note => snapshot.note.clone(),
                 host => &*self.config.agent.host,
             };
             match self.templates.render_str(template, values) {

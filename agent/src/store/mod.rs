@@ -26,7 +26,7 @@ mod state;
 pub mod window;
 mod writer;
 
-pub use event::{EventType, Keep, NewEvent, StoredEvent};
+pub use event::{EventType, EventTypeError, Keep, NewEvent, StoredEvent};
 pub use history::{Absorbed, FamilyView, History, Limits, Presence, SeriesId};
 pub use query::{LIMIT_MAX, Stats, TypeStats};
 pub use state::{
