@@ -9,5 +9,8 @@
 //! A guest call runs on the guests' own small runtime under a wall limit, a CPU budget (epochs), a
 //! memory cap, a hostcall cap. Nothing of the guest survives the call but what it put into `state`.
 
+pub mod egress;
 pub mod grants;
+pub mod host;
+pub mod secrets;
 pub mod types;
