@@ -13,6 +13,7 @@ use super::egress::GrantError;
 use super::egress::grant::{Host, Target, unix_path};
 use super::grants::SecretGrant;
 use super::types::{CallError, SecretSource};
+use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ const OPEN: &[u8] = b"{{secret:";
 const CLOSE: &[u8] = b"}}";
 /// All secrets of the configuration.
 pub struct Secrets {
-    sources: BTreeMap<String, SecretSource>,
+    sources: ArcSwap<BTreeMap<String, SecretSource>>,
     mask: Mask,
 }
 
@@ -96,15 +97,21 @@ impl Secrets {
     /// even a guest that guessed one sees it printed; the others are told when they are used.
     pub fn new(sources: BTreeMap<String, SecretSource>) -> Self {
         let secrets = Secrets {
-            sources,
+            sources: ArcSwap::default(),
             mask: Mask::default(),
         };
-        for (name, source) in &secrets.sources {
+        secrets.replace(sources);
+        secrets
+    }
+
+    /// Takes the table of a new configuration. Values of the old one stay masked.
+    pub fn replace(&self, sources: BTreeMap<String, SecretSource>) {
+        for (name, source) in &sources {
             if let Ok(value) = read(name, source) {
-                secrets.mask.learn(&value);
+                self.mask.learn(&value);
             }
         }
-        secrets
+        self.sources.store(Arc::new(sources));
     }
 
     /// The mask that knows every value read so far.
@@ -114,10 +121,8 @@ impl Secrets {
 
     /// Reads a secret now.
     pub async fn value(&self, name: &str) -> Result<String, SecretError> {
-        let source = self.sources.get(name);
-        let source = source
-            .ok_or_else(|| SecretError::Unknown(name.to_owned()))?
-            .clone();
+        let source = self.sources.load().get(name).cloned();
+        let source = source.ok_or_else(|| SecretError::Unknown(name.to_owned()))?;
         let owned = name.to_owned();
         let value = match source {
             SecretSource::Env(_) => read(name, &source)?,

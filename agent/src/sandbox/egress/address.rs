@@ -255,4 +255,15 @@ mod tests {
             assert_eq!(Cidr::parse(wrong), None, "{wrong}");
         }
     }
+
+    proptest::proptest! {
+        /// However it is written, an address and its IPv6 clothes have one standing.
+        #[test]
+        fn mapped_addresses_stand_as_what_they_are(bits: u32) {
+            let ip = Ipv4Addr::from_bits(bits);
+            let mapped = IpAddr::V6(ip.to_ipv6_mapped());
+            proptest::prop_assert_eq!(standing(IpAddr::V4(ip)), standing(mapped));
+            proptest::prop_assert!(Cidr::single(IpAddr::V4(ip)).contains(mapped));
+        }
+    }
 }

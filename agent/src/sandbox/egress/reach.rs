@@ -8,6 +8,7 @@ use crate::sandbox::grants::Grants;
 use crate::sandbox::host::http::Clients;
 use crate::sandbox::secrets::{Mask, Secrets, UseSecrets};
 use crate::sandbox::types::{CallError, MailServer};
+use arc_swap::ArcSwapOption;
 use rustls::pki_types::CertificateDer;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -23,8 +24,8 @@ const SLOTS_PER_USE: usize = 4;
 pub struct Network {
     /// Whom TLS trusts.
     pub trust: Trust,
-    /// `[mail]`.
-    pub mail: Option<MailServer>,
+    /// `[mail]`; a new configuration stores another.
+    pub mail: ArcSwapOption<MailServer>,
     /// Names the servers of the `dns` interface: resolv.conf(5).
     pub resolv_conf: PathBuf,
     lookup: Lookup,
@@ -85,7 +86,7 @@ impl Network {
     pub fn new(settings: NetworkSettings) -> Self {
         Network {
             trust: Trust::new(settings.extra_roots),
-            mail: settings.mail,
+            mail: ArcSwapOption::new(settings.mail.map(Arc::new)),
             resolv_conf: settings.resolv_conf,
             lookup: settings.lookup,
             lookups: Arc::new(Semaphore::new(LOOKUPS)),

@@ -351,3 +351,34 @@ fn txt_text(txt: &simple_dns::rdata::TXT<'_>) -> String {
     String::try_from(txt.clone())
         .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        /// A server, or whoever answers in its place, may send anything.
+        #[test]
+        fn no_answer_is_too_strange(bytes: Vec<u8>, flags: [u8; 10]) {
+            let asked = question("example.org", TYPE::A).expect("a question");
+            let mut answer = asked.id.to_be_bytes().to_vec();
+            answer.extend(flags);
+            answer.extend(bytes);
+            let _ = read(&answer, &asked, SocketAddr::from((Ipv4Addr::LOCALHOST, 53)));
+            // As many records as it promises, so that the parser is reached.
+            answer[2..HEADER_BYTES].copy_from_slice(&[0x80, 0, 0, 0, 0, 1, 0, 1, 0, 0]);
+            let _ = read(&answer, &asked, SocketAddr::from((Ipv4Addr::LOCALHOST, 53)));
+        }
+    }
+
+    #[test]
+    fn servers_are_named_as_the_c_library_reads_them() {
+        let text = "nameserver 192.0.2.1\n nameserver 2001:db8::1 # second\noptions ndots:5\nnameserver\n\
+                    nameserver x\nnameserver 192.0.2.2:5353\nnameserver 192.0.2.3\n";
+        let named: Vec<String> = nameservers(text).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            named,
+            ["192.0.2.1:53", "[2001:db8::1]:53", "192.0.2.2:5353"]
+        );
+    }
+}

@@ -48,9 +48,10 @@ impl Reach {
         if !self.rules.mail {
             return Err(self.denied("sending mail is not granted", "mail = true"));
         }
-        let server = self.network.mail.as_ref().ok_or_else(|| {
+        let server = self.network.mail.load_full().ok_or_else(|| {
             self.wrong("there is no server for mail: add [mail] with host, port, tls and from to the configuration")
         })?;
+        let server = &*server;
         let mail = self.compose(message, server)?;
         let bytes = mail.formatted().len();
         let _slot = self.slot()?;

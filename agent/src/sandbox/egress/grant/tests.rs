@@ -251,3 +251,20 @@ fn a_target_prints_the_line_that_covers_it() {
         "http = [\"https://hooks.slack.com:443\"]"
     );
 }
+
+proptest::proptest! {
+    /// Whatever parses as a host prints as one that parses to the same: what was checked is what is dialled.
+    #[test]
+    fn hosts_read_back_as_themselves(text in "[a-zA-Z0-9.:\\[\\]%_-]{1,30}") {
+        if let Some(host) = Host::parse(&text) {
+            proptest::prop_assert_eq!(Host::parse(&host.to_string()), Some(host));
+        }
+    }
+
+    #[test]
+    fn no_line_is_too_strange(line in ".{0,40}", rest in "[a-z0-9.:/*\\[\\]@-]{0,30}") {
+        let strange = [line.as_str(), rest.as_str(), &format!("https://{rest}"), &format!("unix:{rest}")].map(str::to_owned);
+        let grants = Grants { http: strange.to_vec(), tcp: strange.to_vec(), dns: strange.to_vec(), ..Grants::default() };
+        let _ = Rules::parse(&grants);
+    }
+}
