@@ -265,6 +265,11 @@ impl UseSecrets {
 
     /// The value itself, for a protocol that computes with it; needs `reveal = true`.
     pub async fn reveal(&self, name: &str) -> Result<String, CallError> {
+        if !is_name(name) {
+            return Err(CallError::Config(format!(
+                "{name:?} is no name of a secret"
+            )));
+        }
         let to = match self.bound.get(name) {
             Some(bound) if bound.reveal => return self.value(name).await,
             Some(bound) => bound.written.as_str(),
@@ -393,9 +398,8 @@ fn parts(mut rest: &[u8]) -> impl Iterator<Item = Part<'_>> {
         while let Some(at) = find(&rest[from..], OPEN).map(|at| from + at) {
             let inside = &rest[at + OPEN.len()..];
             let name = find(inside, CLOSE).and_then(|end| std::str::from_utf8(&inside[..end]).ok());
-            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
             match name {
-                Some(name) if !name.is_empty() && name.chars().all(plain) => {
+                Some(name) if is_name(name) => {
                     let before = &rest[..at];
                     rest = &inside[name.len() + CLOSE.len()..];
                     if before.is_empty() {
@@ -410,6 +414,12 @@ fn parts(mut rest: &[u8]) -> impl Iterator<Item = Part<'_>> {
         let last = std::mem::take(&mut rest);
         (!last.is_empty()).then_some(Part::Text(last))
     })
+}
+
+/// Letters, digits, `_`, `-`, `.`.
+fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    !name.is_empty() && name.chars().all(plain)
 }
 
 fn find(text: &[u8], piece: &[u8]) -> Option<usize> {

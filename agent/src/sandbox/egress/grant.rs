@@ -186,7 +186,7 @@ impl Rules {
 /// Checks the path of a unix socket: absolute and plain.
 pub fn unix_path(path: &str) -> Result<String, String> {
     let plain = path.starts_with('/')
-        && !path.contains('\0')
+        && !path.contains(|c: char| c.is_control() || matches!(c, '"' | '\\'))
         && path
             .split('/')
             .skip(1)

@@ -76,6 +76,10 @@ impl Reach {
         limit: Duration,
     ) -> Result<Response, CallError> {
         let bare = name.trim_end_matches('.').to_ascii_lowercase();
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.*/".contains(&b);
+        if !bare.bytes().all(plain) {
+            return Err(self.wrong(format!("{name:?} is no name: write it in punycode")));
+        }
         if !self.rules.covers_dns(&bare) {
             return Err(self.denied(
                 &format!("asking for {bare:?} is not granted"),

@@ -100,7 +100,7 @@ const FORBIDDEN: [&str; 12] = [
 
 impl Reach {
     /// Sends one request. `limit` is what is left of the call; the answer or an error comes before it.
-    pub async fn http(&self, request: &Request, limit: Duration) -> Result<Response, CallError> {
+    pub async fn http(&self, request: Request, limit: Duration) -> Result<Response, CallError> {
         let method = self.method(&request.method)?;
         let options = Options::read(&request.extra).map_err(|e| self.wrong(e))?;
         let (url, target, in_url) = self.destination(&request.url).await?;
@@ -113,7 +113,7 @@ impl Reach {
             return Err(self.denied(&why, "insecure = true"));
         }
         let (headers, in_headers) = self.headers(&request.headers, &target).await?;
-        let mut body = request.body.clone();
+        let mut body = request.body;
         let mut secret_inside = in_headers || !in_url.is_empty();
         if request.fill_body {
             let filled = self.secrets.fill(&body, &target).await?;

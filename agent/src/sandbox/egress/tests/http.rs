@@ -72,7 +72,7 @@ fn get(url: impl Into<String>) -> Request {
 }
 
 async fn send(fixture: &Fixture, request: &Request) -> Result<Response, CallError> {
-    fixture.reach.http(request, LONG).await
+    fixture.reach.http(request.clone(), LONG).await
 }
 
 #[tokio::test]
@@ -367,7 +367,7 @@ async fn the_silent_and_the_slow_are_cut_off() {
         request.timeout_ms = 60_000;
         let late = fixture
             .reach
-            .http(&request, Duration::from_millis(50))
+            .http(request, Duration::from_millis(50))
             .await
             .expect_err("late");
         assert!(late.to_string().ends_with("within 50ms"), "{late}");
