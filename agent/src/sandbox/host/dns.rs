@@ -3,6 +3,8 @@
 //! Not the resolver that dials ([`resolve`](crate::sandbox::egress::resolve)): this one is for guests that watch the
 //! name service itself. A server of the guest's own choice is a destination like any other and needs a `tcp` grant.
 
+use super::HostState;
+use crate::sandbox::bindings::wit;
 use crate::sandbox::egress::grant::{Host, Target};
 use crate::sandbox::egress::reach::Reach;
 use crate::sandbox::types::CallError;
@@ -354,6 +356,41 @@ fn txt_text(txt: &simple_dns::rdata::TXT<'_>) -> String {
     // Not `iter_raw`, which leaves out strings that begin with `=` (the middle of a DKIM key does).
     String::try_from(txt.clone())
         .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+}
+
+impl wit::dns::Host for HostState {
+    async fn query(
+        &mut self,
+        name: String,
+        record_type: String,
+        server: Option<String>,
+        timeout_ms: u32,
+    ) -> wasmtime::Result<Result<wit::dns::Response, wit::types::Error>> {
+        let charged = self.charge()?;
+        self.cost.requests += 1;
+        let left = self.left();
+        let reach = &self.using.reach;
+        let asked = reach
+            .dns(&name, &record_type, server.as_deref(), timeout_ms, left)
+            .await;
+        self.answer(charged, asked.map(Into::into))
+    }
+}
+
+impl From<Response> for wit::dns::Response {
+    fn from(response: Response) -> Self {
+        let answers = response.answers.into_iter().map(|answer| wit::dns::Answer {
+            record_type: answer.record_type,
+            data: answer.data,
+            ttl: answer.ttl,
+        });
+        wit::dns::Response {
+            code: response.code,
+            answers: answers.collect(),
+            elapsed_us: super::micros(response.elapsed),
+            server: response.server,
+        }
+    }
 }
 
 #[cfg(test)]

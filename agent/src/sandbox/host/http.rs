@@ -3,6 +3,8 @@
 //! No redirects, no proxy, no referer, no decompression, no cookies: what the guest asked for is what goes out, and
 //! only to where a grant lets it. [`egress`](crate::sandbox::egress) has the policy; this file has the client.
 
+use super::HostState;
+use crate::sandbox::bindings::wit;
 use crate::sandbox::egress::grant::{Allowance, Host, Scheme, Target};
 use crate::sandbox::egress::reach::Reach;
 use crate::sandbox::egress::resolve::{Filtered, ResolveError};
@@ -457,4 +459,63 @@ fn harmless(text: &str) -> String {
         .take(200)
         .map(|c| if c.is_control() { '?' } else { c })
         .collect()
+}
+
+impl wit::http::Host for HostState {
+    async fn send(
+        &mut self,
+        request: wit::http::Request,
+    ) -> wasmtime::Result<Result<wit::http::Response, wit::types::Error>> {
+        let charged = self.charge()?;
+        let sent = self.send_http(request.into()).await;
+        self.answer(charged, sent.map(Into::into))
+    }
+}
+
+impl HostState {
+    async fn send_http(&mut self, request: Request) -> Result<Response, CallError> {
+        if !matches!(request.method.as_str(), "GET" | "HEAD") {
+            self.not_in_dry_run(&format!("a {} request", harmless(&request.method)))?;
+        }
+        self.cost.requests += 1;
+        let response = self.using.reach.http(request, self.left()).await?;
+        self.cost.bytes_out += response.bytes_out;
+        Ok(response)
+    }
+}
+
+impl From<wit::http::Request> for Request {
+    fn from(request: wit::http::Request) -> Self {
+        let wit::http::Request {
+            method,
+            url,
+            headers,
+            body,
+            fill_body,
+            timeout_ms,
+            extra,
+        } = request;
+        Request {
+            method,
+            url,
+            headers,
+            body,
+            fill_body,
+            timeout_ms,
+            extra,
+        }
+    }
+}
+
+impl From<Response> for wit::http::Response {
+    fn from(response: Response) -> Self {
+        wit::http::Response {
+            status: response.status,
+            headers: response.headers,
+            body: response.body,
+            elapsed_us: super::micros(response.elapsed),
+            certificate_seconds_left: response.certificate_seconds_left,
+            extra: response.extra,
+        }
+    }
 }

@@ -3,6 +3,8 @@
 //! The guest says to whom and what; server, login and sender are the operator's and stay out of its sight. A refusal
 //! for good (5xx) is `rejected`; anything that may pass (4xx, no connection, no TLS) is `unavailable`.
 
+use super::HostState;
+use crate::sandbox::bindings::wit;
 use crate::sandbox::egress::grant::Host;
 use crate::sandbox::egress::reach::Reach;
 use crate::sandbox::types::{CallError, MailServer, MailTls};
@@ -226,5 +228,49 @@ fn is_loopback(host: &str) -> bool {
             IpAddr::V6(ip) => ip.is_loopback(),
         },
         None => false,
+    }
+}
+
+impl wit::mail::Host for HostState {
+    async fn send(
+        &mut self,
+        message: wit::mail::Message,
+    ) -> wasmtime::Result<Result<(), wit::types::Error>> {
+        let charged = self.charge()?;
+        let sent = self.send_mail(message.into()).await;
+        self.answer(charged, sent)
+    }
+}
+
+impl HostState {
+    async fn send_mail(&mut self, message: Message) -> Result<(), CallError> {
+        self.not_in_dry_run("sending mail")?;
+        self.cost.requests += 1;
+        let bytes = self.using.reach.mail(&message, self.left()).await?;
+        self.cost.bytes_out += bytes as u64;
+        Ok(())
+    }
+}
+
+impl From<wit::mail::Message> for Message {
+    fn from(message: wit::mail::Message) -> Self {
+        let wit::mail::Message {
+            to,
+            reply_to,
+            subject,
+            text,
+            html,
+            message_id,
+            in_reply_to,
+        } = message;
+        Message {
+            to,
+            reply_to,
+            subject,
+            text,
+            html,
+            message_id,
+            in_reply_to,
+        }
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! A connection lives in its store's table and is closed with it: nothing is left open behind a call.
 
+use super::{Charged, HostState};
+use crate::sandbox::bindings::wit;
 use crate::sandbox::egress::grant::{Host, Target, unix_path};
 use crate::sandbox::egress::reach::{Reach, Slot};
 use crate::sandbox::egress::tls;
@@ -14,6 +16,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
+use wasmtime::component::Resource;
 
 /// How to do TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -307,5 +310,145 @@ fn wait(timeout_ms: u32, limit: Duration) -> Duration {
     match timeout_ms {
         0 => WAIT_DEFAULT.min(limit),
         ms => Duration::from_millis(u64::from(ms)).min(limit),
+    }
+}
+
+type Answer<T> = wasmtime::Result<Result<T, wit::types::Error>>;
+
+impl wit::tcp::Host for HostState {
+    async fn connect(
+        &mut self,
+        host: String,
+        port: u16,
+        tls: Option<wit::tcp::Tls>,
+        timeout_ms: u32,
+    ) -> Answer<Resource<Connection>> {
+        let charged = self.charge()?;
+        let tls = tls.map(TlsSettings::from);
+        let opened = match self.not_in_dry_run("opening a connection") {
+            Ok(()) => {
+                let reach = Arc::clone(&self.using.reach);
+                self.cost.requests += 1;
+                reach
+                    .connect(&host, port, tls.as_ref(), timeout_ms, self.left())
+                    .await
+            }
+            Err(e) => Err(e),
+        };
+        self.opened(charged, opened)
+    }
+
+    async fn connect_unix(
+        &mut self,
+        path: String,
+        timeout_ms: u32,
+    ) -> Answer<Resource<Connection>> {
+        let charged = self.charge()?;
+        let opened = match self.not_in_dry_run("opening a connection") {
+            Ok(()) => {
+                let reach = Arc::clone(&self.using.reach);
+                self.cost.requests += 1;
+                reach.connect_unix(&path, timeout_ms, self.left()).await
+            }
+            Err(e) => Err(e),
+        };
+        self.opened(charged, opened)
+    }
+}
+
+impl wit::tcp::HostConnection for HostState {
+    async fn elapsed_us(&mut self, this: Resource<Connection>) -> wasmtime::Result<u64> {
+        let charged = self.charge()?;
+        let elapsed = super::micros(self.table.get(&this)?.elapsed());
+        self.settle(charged);
+        Ok(elapsed)
+    }
+
+    async fn certificate_seconds_left(
+        &mut self,
+        this: Resource<Connection>,
+    ) -> wasmtime::Result<Option<i64>> {
+        let charged = self.charge()?;
+        let seconds = self.table.get(&this)?.certificate_seconds_left();
+        self.settle(charged);
+        Ok(seconds)
+    }
+
+    async fn send(&mut self, this: Resource<Connection>, bytes: Vec<u8>) -> Answer<()> {
+        let charged = self.charge()?;
+        let left = self.left();
+        let sent = self.table.get_mut(&this)?.send(&bytes, left).await;
+        self.cost.bytes_out += sent.as_ref().map_or(0, |()| bytes.len() as u64);
+        self.answer(charged, sent)
+    }
+
+    async fn send_filled(&mut self, this: Resource<Connection>, bytes: Vec<u8>) -> Answer<()> {
+        let charged = self.charge()?;
+        let left = self.left();
+        let sent = self.table.get_mut(&this)?.send_filled(&bytes, left).await;
+        self.cost.bytes_out += sent.as_ref().map_or(0, |sent| *sent as u64);
+        self.answer(charged, sent.map(drop))
+    }
+
+    async fn receive(
+        &mut self,
+        this: Resource<Connection>,
+        limit: u32,
+        timeout_ms: u32,
+    ) -> Answer<Vec<u8>> {
+        let charged = self.charge()?;
+        let left = self.left();
+        let received = self
+            .table
+            .get_mut(&this)?
+            .receive(limit, timeout_ms, left)
+            .await;
+        self.answer(charged, received)
+    }
+
+    async fn start_tls(
+        &mut self,
+        this: Resource<Connection>,
+        settings: wit::tcp::Tls,
+    ) -> Answer<()> {
+        let charged = self.charge()?;
+        let left = self.left();
+        let done = self
+            .table
+            .get_mut(&this)?
+            .start_tls(&settings.into(), left)
+            .await;
+        self.answer(charged, done)
+    }
+
+    async fn drop(&mut self, this: Resource<Connection>) -> wasmtime::Result<()> {
+        // Not charged: a guest that gives back is not to be ended for it.
+        self.table.delete(this)?;
+        Ok(())
+    }
+}
+
+impl HostState {
+    fn opened(
+        &mut self,
+        charged: Charged,
+        opened: Result<Connection, CallError>,
+    ) -> Answer<Resource<Connection>> {
+        match opened {
+            Ok(connection) => {
+                let resource = self.table.push(connection)?;
+                self.answer(charged, Ok(resource))
+            }
+            Err(e) => self.answer(charged, Err(e)),
+        }
+    }
+}
+
+impl From<wit::tcp::Tls> for TlsSettings {
+    fn from(tls: wit::tcp::Tls) -> Self {
+        TlsSettings {
+            server_name: tls.server_name,
+            verify: tls.verify,
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The whole way out, over real sockets of this host's loopback.
 
 mod dns;
+mod guest;
 mod http;
 mod mail;
 mod tcp;
