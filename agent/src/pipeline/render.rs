@@ -6,6 +6,7 @@
 
 use crate::config::{Config, NotifierConfig, RuleConfig};
 use crate::sandbox::types::{Alert, Message};
+use minijinja::value::Serde;
 use minijinja::{Environment, Value, context};
 use std::time::Duration;
 use watchfire_engine::effect::{AlertSnapshot, Notification, Reason};
@@ -33,9 +34,9 @@ impl<'a> Renderer<'a> {
         let text = plain_text(notification, &alerts);
         let values = context! {
             reason => notification.reason.name(),
-            alerts => Value::from_serialize(&alerts),
-            alert => Value::from_serialize(alerts.first()),
-            labels => Value::from_serialize(alerts.first().map(|a| label_map(&a.labels))),
+            alerts => Value::from(Serde(&alerts)),
+            alert => Value::from(Serde(alerts.first())),
+            labels => Value::from(Serde(alerts.first().map(|a| label_map(&a.labels)))),
             severity => alerts.first().map(|a| a.severity.name()),
             summary => alerts.first().map(|a| a.summary.clone()),
             value => alerts.first().and_then(|a| a.value),
@@ -106,7 +107,7 @@ impl<'a> Renderer<'a> {
                 limit => limit.as_deref().unwrap_or("unknown"),
                 raw_value => snapshot.value,
                 raw_limit => snapshot.limit,
-                labels => Value::from_serialize(labels),
+                labels => Value::from(Serde(labels)),
                 severity => snapshot.severity.name(),
                 rule => snapshot.rule.as_str(),
                 note => snapshot.note.clone(),
