@@ -7,6 +7,15 @@ use std::process::ExitCode;
 #[derive(clap::Parser)]
 #[command(version)]
 enum Cli {
+    /// Monitors this host.
+    Run {
+        #[arg(long)]
+        config: Option<std::path::PathBuf>,
+        #[arg(long)]
+        data_dir: Option<std::path::PathBuf>,
+        #[arg(long)]
+        listen: Option<String>,
+    },
     /// Compiles one component under limits; the agent runs it by itself.
     #[command(hide = true)]
     Compile(watchfire::cli::compile::Args),
@@ -14,6 +23,13 @@ enum Cli {
 
 fn main() -> ExitCode {
     match Cli::parse() {
+        Cli::Run { config, data_dir, listen } => {
+            let options = watchfire::app::RunOptions { config, data_dir, listen, ..Default::default() };
+            match watchfire::app::run(options) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(failure) => failure.report(),
+            }
+        }
         Cli::Compile(args) => watchfire::cli::compile::run(&args),
     }
 }

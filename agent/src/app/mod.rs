@@ -104,7 +104,7 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let (notices, notices_out) = mpsc::channel(NOTICES_WAITING);
 
-    sandbox::egress::install_crypto_provider();
+    sandbox::egress::tls::install_crypto_provider();
     let plugin_state = plugin_state::PluginMemory::start(opened.plugin_state, store.clone(), clock.clone());
     let services = HostServices {
         state: Arc::new(plugin_state),

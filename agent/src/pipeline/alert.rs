@@ -40,7 +40,7 @@ const RECENT_ATTEMPTS: usize = 50;
 
 /// What comes back from the hands.
 #[derive(Debug)]
-pub enum Report {
+pub(super) enum Report {
     /// From deliver.
     Delivery(DeliveryReport),
     /// From recover.

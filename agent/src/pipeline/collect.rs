@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_millis(100);
 
 /// One round's answers.
 #[derive(Debug)]
-pub struct Batch {
+pub(super) struct Batch {
     /// What the probes were run under.
     pub generation: Arc<Generation>,
     /// One a probe.
@@ -39,7 +39,7 @@ pub struct Batch {
 
 /// One probe's turn.
 #[derive(Debug)]
-pub struct Run {
+pub(super) struct Run {
     /// Which probe.
     pub live: Arc<LiveProbe>,
     /// Its current interval.

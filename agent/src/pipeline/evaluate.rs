@@ -28,7 +28,7 @@ const INSTANCES_A_CALL: usize = 5_000;
 
 /// One judged round.
 #[derive(Debug)]
-pub struct Judged {
+pub(super) struct Judged {
     /// What it was judged under.
     pub generation: Arc<Generation>,
     /// For the engine.
@@ -43,7 +43,7 @@ pub struct Judged {
 
 /// What the engine says after a round.
 #[derive(Clone, Debug, Default)]
-pub struct Active {
+pub(super) struct Active {
     /// Severities at which instances fire, by rule.
     pub firing: HashMap<RuleId, HashMap<Fingerprint, Severities>>,
     /// Rules with an alert that is not ok, pending ones included.
@@ -52,7 +52,7 @@ pub struct Active {
 
 impl Active {
     /// Reads it off the engine.
-    pub fn of(state: &State, generation: &Generation) -> Active {
+    pub(super) fn of(state: &State, generation: &Generation) -> Active {
         let mut active = Active::default();
         for rule in &generation.config.policy.rules {
             let firing = state.active(&rule.id);

@@ -41,8 +41,8 @@ impl<'a> Renderer<'a> {
             summary => alerts.first().map(|a| a.summary.clone()),
             value => alerts.first().and_then(|a| a.value),
             limit => alerts.first().and_then(|a| a.limit),
-            title => title,
-            text => text,
+            title => title.clone(),
+            text => text.clone(),
             host => &*self.config.agent.host,
         };
         let rendered = |template: &Option<std::sync::Arc<str>>, plain: String, what: &str| {
