@@ -113,7 +113,7 @@
 //! | a notifier | [`mod@notifier`] | what the service said: [`Receipt`] |
 //! | an action | [`mod@action`] | what it did: [`Outcome`] |
 //!
-//! [`host`] is what a plugin may ask for, `mock` (natively only) is the host of your tests.
+//! [`units`] reads durations and sizes, [`host`] is what a plugin may ask for, `mock` (natively only) is the host of your tests.
 //!
 //! # What every kind should know
 //!
@@ -138,6 +138,7 @@ pub mod notifier;
 pub mod probe;
 pub mod rule;
 pub mod threshold;
+pub mod units;
 
 #[cfg(not(target_family = "wasm"))]
 pub mod mock;
