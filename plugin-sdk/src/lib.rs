@@ -113,7 +113,8 @@
 //! | a notifier | [`mod@notifier`] | what the service said: [`Receipt`] |
 //! | an action | [`mod@action`] | what it did: [`Outcome`] |
 //!
-//! [`units`] reads durations and sizes, [`host`] is what a plugin may ask for, `mock` (natively only) is the host of your tests.
+//! [`units`] reads durations and sizes, [`text`] cuts and cleans what people read, [`template`] fills labels into addresses and
+//! arguments, [`host`] is what a plugin may ask for, `mock` (natively only) is the host of your tests.
 //!
 //! # What every kind should know
 //!
@@ -137,6 +138,8 @@ pub mod host;
 pub mod notifier;
 pub mod probe;
 pub mod rule;
+pub mod template;
+pub mod text;
 pub mod threshold;
 pub mod units;
 

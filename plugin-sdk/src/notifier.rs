@@ -252,9 +252,17 @@ impl Notification {
         firing.or_else(|| self.alerts.iter().map(|alert| alert.severity).max())
     }
 
-    /// Whether it says that what was told is over: it is about alerts and all of them have ended.
+    /// Whether it says that what was told is over: it is about alerts and all of them have ended, also those that a big
+    /// group does not list. The start of flapping is never the end; flapping that settles at `ok` is.
     pub fn is_resolved(&self) -> bool {
-        !self.alerts.is_empty() && self.alerts.iter().all(|alert| !alert.is_firing())
+        let ended = self.alerts.iter().all(|alert| !alert.is_firing());
+        let none_unlisted = matches!(self.extra("firing"), None | Some("0"));
+        match self.reason {
+            _ if self.alerts.is_empty() => false,
+            Reason::FlapStart => false,
+            Reason::FlapStop => ended || self.extra("note") == Some("ok"),
+            _ => ended && none_unlisted,
+        }
     }
 }
 
@@ -314,5 +322,25 @@ mod tests {
             (Some(Severity::Critical), true)
         );
         assert!(!mock::notification(Reason::Heartbeat, vec![]).is_resolved());
+    }
+
+    #[test]
+    fn over_is_only_what_is_over_for_good() {
+        let mut over = mock::alert("a", Severity::Critical);
+        over.ended_at = Some(Timestamp(9));
+        let with = |reason, alert: &Alert, extra: (&str, &str)| {
+            let mut sent = mock::notification(reason, vec![alert.clone()]);
+            sent.extra = vec![(extra.0.into(), extra.1.into())];
+            sent.is_resolved()
+        };
+        assert!(with(Reason::Group, &over, ("firing", "0")));
+        assert!(
+            !with(Reason::Group, &over, ("firing", "3")),
+            "unlisted ones fire still"
+        );
+        assert!(!with(Reason::FlapStart, &over, ("note", "6 changes")));
+        let firing = mock::alert("a", Severity::Critical);
+        assert!(with(Reason::FlapStop, &firing, ("note", "ok")));
+        assert!(!with(Reason::FlapStop, &firing, ("note", "critical")));
     }
 }

@@ -35,6 +35,85 @@ impl Case {
     }
 }
 
+/// A notification written as JSON: the document that `notifier-webhook` sends, with moments in milliseconds. Whatever is left
+/// out is as in [`notification`] and [`alert`].
+///
+/// ```
+/// use watchfire_plugin_sdk::{Reason, mock};
+///
+/// let sent = mock::read_notification(&serde_json::json!({
+///     "reason": "resolve",
+///     "alerts": [{ "rule": "cpu", "severity": "critical", "labels": { "host": "db-1" }, "ended_at": 1_700_000_060_000_u64 }],
+/// }));
+/// assert_eq!((sent.reason, sent.alerts[0].label("host")), (Reason::Resolve, Some("db-1")));
+/// ```
+///
+/// # Panics
+/// Where it is no such document: the test cannot go on without.
+pub fn read_notification(json: &serde_json::Value) -> Notification {
+    let alerts = json["alerts"].as_array().map_or(&[][..], Vec::as_slice);
+    let reason = Reason::from(json["reason"].as_str().unwrap_or("fire"));
+    let mut sent = notification(reason, alerts.iter().map(read_alert).collect());
+    for (key, field) in [
+        ("id", &mut sent.id),
+        ("dedup_key", &mut sent.dedup_key),
+        ("title", &mut sent.title),
+        ("text", &mut sent.text),
+    ] {
+        if let Some(text) = json[key].as_str() {
+            text.clone_into(field);
+        }
+    }
+    sent.extra = read_pairs(&json["extra"]);
+    sent
+}
+
+/// An alert written as JSON, as [`read_notification`] reads each of its own; `extra` is a table of its own.
+///
+/// # Panics
+/// Where it is no such document: the test cannot go on without.
+pub fn read_alert(json: &serde_json::Value) -> Alert {
+    let word = json["severity"].as_str().unwrap_or("warning");
+    let severity = word.parse().unwrap_or_else(|error| panic!("{error}"));
+    let mut read = alert(json["rule"].as_str().unwrap_or("cpu-high"), severity);
+    if let Some(text) = json["fingerprint"].as_str() {
+        text.clone_into(&mut read.fingerprint);
+    }
+    if let Some(text) = json["summary"].as_str() {
+        text.clone_into(&mut read.summary);
+    }
+    if json.get("labels").is_some() {
+        read.labels = read_pairs(&json["labels"]);
+    }
+    for (key, field) in [("value", &mut read.value), ("limit", &mut read.limit)] {
+        if let Some(value) = json.get(key) {
+            *field = value.as_f64();
+        }
+    }
+    if let Some(millis) = json["started_at"].as_u64() {
+        read.started_at = Timestamp(millis);
+    }
+    if let Some(episode) = json["episode"].as_u64() {
+        read.episode = episode;
+    }
+    read.ended_at = json["ended_at"].as_u64().map(Timestamp);
+    read.extra = read_pairs(&json["extra"]);
+    read
+}
+
+fn read_pairs(json: &serde_json::Value) -> Pairs {
+    let text = |value: &serde_json::Value| {
+        value
+            .as_str()
+            .map_or_else(|| panic!("{value} is no text"), str::to_owned)
+    };
+    json.as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), text(value)))
+        .collect()
+}
+
 /// The folders in `testdata` of a plugin, by name: `mock::cases(env!("CARGO_MANIFEST_DIR"))`.
 ///
 /// # Panics

@@ -30,7 +30,7 @@ use crate::host::control::Verb;
 use crate::host::{commands, dns, files, http, log, mail, system};
 use crate::{Error, Pairs, Result, Timestamp};
 
-pub use fixtures::{Case, alert, cases, notification};
+pub use fixtures::{Case, alert, cases, notification, read_alert, read_notification};
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<RefCell<Script>>>> = const { RefCell::new(None) };
