@@ -118,11 +118,20 @@ mod tests {
     fn the_timeline_goes_on_over_restarts_and_reboots() {
         let within = |clock: &Clock, wanted: u64| {
             let got = clock.now().at.0;
-            assert!((wanted..wanted + 1_000).contains(&got), "{got} not {wanted}");
+            assert!(
+                (wanted..wanted + 1_000).contains(&got),
+                "{got} not {wanted}"
+            );
         };
         within(&Clock::resume(None), 0);
-        within(&Clock::resume(Some(&saved(&boot_id(), 50_000, 5_000))), 55_000);
-        within(&Clock::resume(Some(&saved("another boot", 50_000, 9_000))), 59_000);
+        within(
+            &Clock::resume(Some(&saved(&boot_id(), 50_000, 5_000))),
+            55_000,
+        );
+        within(
+            &Clock::resume(Some(&saved("another boot", 50_000, 9_000))),
+            59_000,
+        );
     }
 
     #[test]

@@ -23,8 +23,17 @@ enum Cli {
 
 fn main() -> ExitCode {
     match Cli::parse() {
-        Cli::Run { config, data_dir, listen } => {
-            let options = watchfire::app::RunOptions { config, data_dir, listen, ..Default::default() };
+        Cli::Run {
+            config,
+            data_dir,
+            listen,
+        } => {
+            let options = watchfire::app::RunOptions {
+                config,
+                data_dir,
+                listen,
+                ..Default::default()
+            };
             match watchfire::app::run(options) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(failure) => failure.report(),

@@ -17,11 +17,22 @@
 //! The caller commits `records` and `events` before it acts on `sends` and `attempts`, and feeds
 //! the outcome of both back in. [`State::restore`] rebuilds the state from committed records.
 
+mod act;
+mod alert;
+mod buckets;
 pub mod effect;
+mod group;
 pub mod input;
+mod machine;
 pub mod model;
+mod mute;
+mod notify;
+mod outbox;
+mod persist;
 pub mod policy;
+mod recovery;
 mod state;
+mod turn;
 
 pub use effect::{Effects, Send, StartAttempt};
 pub use input::Input;

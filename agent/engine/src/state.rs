@@ -1,14 +1,64 @@
-//! Everything the engine remembers, and how it is kept and brought back.
+//! Everything the engine remembers.
 
-use crate::effect::{AlertView, Effects, RecordChange, Table};
-use crate::input::Input;
-use crate::model::{Fingerprint, Moment, Now, RuleId, Severities};
+use crate::alert::Alert;
+use crate::effect::{AlertView, Effects, Table};
+use crate::group::Group;
+use crate::input::{Input, Silence};
+use crate::model::{
+    Fingerprint, Moment, NotifierId, Now, ProbeId, ProcedureId, RuleId, Severities,
+};
+use crate::outbox::{Slot, Subject};
 use crate::policy::Policy;
+use crate::recovery::Ledger;
+use crate::turn::Turn;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Everything the engine remembers.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// Begin of the engine's life: buckets are aligned to it.
+    pub(crate) born: Moment,
+    /// Begin of this process, or end of the last suspend: graces count from it.
+    pub(crate) boot: Moment,
+    /// Time of the last step, for views.
+    pub(crate) last: Moment,
+    pub(crate) rules: BTreeMap<RuleId, RuleState>,
+    pub(crate) probes: BTreeMap<ProbeId, ProbeState>,
+    pub(crate) outbox: BTreeMap<(NotifierId, Subject), Slot>,
+    pub(crate) groups: BTreeMap<String, Group>,
+    pub(crate) ledgers: BTreeMap<(ProcedureId, Fingerprint), Ledger>,
+    pub(crate) silences: BTreeMap<Arc<str>, Silence>,
+    pub(crate) paused: bool,
+    /// Starts of attempts on this host within the last hour.
+    pub(crate) host_starts: VecDeque<Moment>,
+    /// The largest default of `stale_after` among the rules, for views.
+    pub(crate) stale_after: BTreeMap<RuleId, Duration>,
+}
+
+/// All instances of one rule, or of one kind of meta-alert.
 #[derive(Clone, Debug, Default)]
-pub struct State {}
+pub(crate) struct RuleState {
+    pub(crate) alerts: HashMap<Fingerprint, Alert>,
+    /// Instances that need a look beside their own observation, in the order of their labels.
+    pub(crate) live: BTreeMap<crate::model::Labels, Fingerprint>,
+    /// Failures of the component in a row.
+    pub(crate) failures: u32,
+    /// No round since the start or the last suspend: an absent series is unknown.
+    pub(crate) fresh: bool,
+    /// Its last round, as stored.
+    pub(crate) observed: Option<Moment>,
+}
+
+/// One probe.
+#[derive(Clone, Debug)]
+pub(crate) struct ProbeState {
+    pub(crate) every: Duration,
+    /// Last success, or the start of the grace.
+    pub(crate) good: Moment,
+    pub(crate) error: Option<Arc<str>>,
+}
 
 /// A stored row that the engine cannot read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,61 +73,150 @@ pub struct RestoreError {
 
 impl State {
     /// An engine that has seen nothing: a first start, or one after the state was lost.
-    pub fn new(_policy: &Policy, _now: Now) -> Self {
-        State {}
-    }
-
-    /// Takes up the committed rows after a restart at `now`. Rows that cannot be read are left out and
-    /// named; the effects close what the outage left open (attempts that ran become lost, rules that
-    /// are gone resolve).
-    pub fn restore(
-        _rows: impl IntoIterator<Item = (Table, String, String)>,
-        _policy: &Policy,
-        _now: Now,
-    ) -> (Self, Effects, Vec<RestoreError>) {
-        (State {}, Effects::default(), Vec::new())
+    pub fn new(_policy: &Policy, now: Now) -> Self {
+        State {
+            born: now.at,
+            boot: now.at,
+            last: now.at,
+            rules: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            outbox: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            ledgers: BTreeMap::new(),
+            silences: BTreeMap::new(),
+            paused: false,
+            host_starts: VecDeque::new(),
+            stale_after: BTreeMap::new(),
+        }
     }
 
     /// When [`Input::Timer`] is due: retries, group flushes. None: nothing waits.
     pub fn next_due(&self) -> Option<Moment> {
-        None
+        let retries = self.outbox.values().filter_map(|slot| {
+            let waiting = slot.waiting.as_ref()?;
+            slot.flying.is_none().then_some(waiting.next_at)
+        });
+        let groups = self.groups.values().filter_map(|group| group.due);
+        let waits = self.rules.values().flat_map(|rule| {
+            rule.live
+                .values()
+                .filter_map(|fingerprint| rule.alerts.get(fingerprint)?.more.as_ref()?.waits_until)
+        });
+        retries.chain(groups).chain(waits).min()
     }
 
     /// The instances of `rule` that fire, and at which severities (recovering ones included): what a
     /// rule component needs to judge them by their clear thresholds.
-    pub fn active(&self, _rule: &RuleId) -> Vec<(Fingerprint, Severities)> {
-        Vec::new()
+    pub fn active(&self, rule: &RuleId) -> Vec<(Fingerprint, Severities)> {
+        let Some(rule) = self.rules.get(rule) else {
+            return Vec::new();
+        };
+        rule.live
+            .values()
+            .filter_map(|fingerprint| {
+                let active = rule.alerts.get(fingerprint)?.active();
+                (!active.is_empty()).then_some((*fingerprint, active))
+            })
+            .collect()
     }
 
     /// The rules' own memory, per instance, for a start.
-    pub fn memories(&self, _rule: &RuleId) -> Vec<(Fingerprint, Arc<[u8]>)> {
-        Vec::new()
-    }
-
-    /// Undelivered notifications.
-    pub fn outbox_pending(&self) -> usize {
-        0
-    }
-
-    /// Whether an operator paused recovery.
-    pub fn is_paused(&self) -> bool {
-        false
-    }
-
-    /// Alerts (as `cpu{host="a"}`) for which the procedure waits for an approval.
-    pub fn waiting_for_approval(&self, _procedure: &crate::model::ProcedureId) -> Vec<String> {
-        Vec::new()
+    pub fn memories(&self, rule: &RuleId) -> Vec<(Fingerprint, Arc<[u8]>)> {
+        let Some(rule) = self.rules.get(rule) else {
+            return Vec::new();
+        };
+        rule.live
+            .values()
+            .filter_map(|fingerprint| {
+                let memory = rule
+                    .alerts
+                    .get(fingerprint)?
+                    .more
+                    .as_ref()?
+                    .memory
+                    .clone()?;
+                Some((*fingerprint, memory))
+            })
+            .collect()
     }
 
     /// Every alert that is not plainly ok, meta-alerts included; ordered by rule, then labels.
     pub fn alerts(&self) -> Vec<AlertView> {
-        Vec::new()
+        let live = self.rules.iter().flat_map(|(id, rule)| {
+            let stale_after = self.stale_after.get(id).copied().unwrap_or(Duration::MAX);
+            rule.live.values().filter_map(move |fingerprint| {
+                let alert = rule.alerts.get(fingerprint)?;
+                let flapping = alert.more.as_ref().is_some_and(|more| more.flapping);
+                (!alert.is_quiet() || flapping).then(|| alert.view(self.last, stale_after))
+            })
+        });
+        live.collect()
+    }
+
+    /// Rules with an alert that is not ok, pending ones included.
+    pub fn not_ok(&self) -> BTreeSet<RuleId> {
+        let rules = self.rules.iter().filter(|(_, rule)| {
+            rule.live
+                .values()
+                .any(|fingerprint| rule.alerts.get(fingerprint).is_some_and(|a| !a.is_quiet()))
+        });
+        rules.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Undelivered notifications.
+    pub fn outbox_pending(&self) -> usize {
+        let slots = self.outbox.values();
+        slots
+            .map(|slot| usize::from(slot.waiting.is_some()) + usize::from(slot.flying.is_some()))
+            .sum()
+    }
+
+    /// Whether an operator paused recovery.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Alerts (as `cpu{host="a"}`) for which the procedure waits for an approval.
+    pub fn waiting_for_approval(&self, procedure: &ProcedureId) -> Vec<String> {
+        self.ledgers
+            .values()
+            .filter(|ledger| ledger.procedure == *procedure && ledger.waits)
+            .filter_map(|ledger| self.alert(&ledger.rule, &ledger.alert))
+            .map(|alert| alert.instance.to_string())
+            .collect()
+    }
+
+    /// Silences, by id.
+    pub fn silences(&self) -> impl Iterator<Item = &Silence> {
+        self.silences.values()
+    }
+
+    pub(crate) fn alert(&self, rule: &RuleId, fingerprint: &Fingerprint) -> Option<&Alert> {
+        self.rules.get(rule)?.alerts.get(fingerprint)
+    }
+
+    pub(crate) fn alert_mut(
+        &mut self,
+        rule: &RuleId,
+        fingerprint: &Fingerprint,
+    ) -> Option<&mut Alert> {
+        self.rules.get_mut(rule)?.alerts.get_mut(fingerprint)
     }
 }
 
 /// Takes one input and decides. `now` never goes back; `policy` may differ from the last step's only
 /// with [`Input::Reload`].
-pub fn step(_state: &mut State, _policy: &Policy, _input: Input, _now: Now) -> Effects {
-    let _: Vec<RecordChange> = Vec::new();
-    Effects::default()
+pub fn step(state: &mut State, policy: &Policy, input: Input, now: Now) -> Effects {
+    let mut turn = Turn::new(state, policy, now);
+    match input {
+        Input::Round(round) => turn.round(round),
+        Input::Timer => turn.timer(),
+        Input::Delivery(report) => turn.delivery(report),
+        Input::Action(report) => turn.action(report),
+        Input::Command(command) => turn.command(command),
+        Input::Condition(condition) => turn.condition(condition),
+        Input::Reload => turn.reload(),
+        Input::Resumed { .. } => turn.resumed(),
+    }
+    turn.finish()
 }

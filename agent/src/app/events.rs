@@ -20,8 +20,16 @@ pub(super) struct History {
 }
 
 impl History {
-    pub(super) fn new(store: StateStore, clock: Clock, generation: watch::Receiver<Arc<Generation>>) -> Self {
-        History { store, clock, generation }
+    pub(super) fn new(
+        store: StateStore,
+        clock: Clock,
+        generation: watch::Receiver<Arc<Generation>>,
+    ) -> Self {
+        History {
+            store,
+            clock,
+            generation,
+        }
     }
 }
 
@@ -34,10 +42,15 @@ impl EventSource for History {
     ) -> BoxFuture<'_, Result<Vec<Value>, EventsError>> {
         let types: Result<Vec<EventType>, _> = types.iter().map(|name| name.parse()).collect();
         Box::pin(async move {
-            let types = types.map_err(|error: crate::store::EventTypeError| EventsError::Question(error.to_string()))?;
+            let types = types.map_err(|error: crate::store::EventTypeError| {
+                EventsError::Question(error.to_string())
+            })?;
             let events = self.store.events(since, &types, limit).await;
             let events = events.map_err(|error| EventsError::Store(error.to_string()))?;
-            Ok(events.iter().map(crate::store::StoredEvent::to_json).collect())
+            Ok(events
+                .iter()
+                .map(crate::store::StoredEvent::to_json)
+                .collect())
         })
     }
 
@@ -61,7 +74,10 @@ impl EventSource for History {
 
 /// How long which events are kept.
 pub(super) fn keep(retention: &Retention) -> Keep {
-    Keep { alerts: retention.alerts, others: retention.events }
+    Keep {
+        alerts: retention.alerts,
+        others: retention.events,
+    }
 }
 
 /// Hands events of plugins to the alert stage, which writes them down. Never blocks: where the channel
@@ -73,7 +89,10 @@ pub(super) struct PluginEvents {
 
 impl PluginEvents {
     pub(super) fn new(notices: mpsc::Sender<Notice>) -> Self {
-        PluginEvents { notices, dropped: AtomicU64::new(0) }
+        PluginEvents {
+            notices,
+            dropped: AtomicU64::new(0),
+        }
     }
 }
 

@@ -81,7 +81,13 @@ struct Beginning {
 
 async fn start(options: RunOptions) -> Result<(), Failure> {
     let environment = environment(&options)?;
-    let Beginning { config, refused, store, opened, log } = begin(&options, &environment)?;
+    let Beginning {
+        config,
+        refused,
+        store,
+        opened,
+        log,
+    } = begin(&options, &environment)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         host = &*config.agent.host,
@@ -97,7 +103,12 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
     } else {
         let (state, effects, unreadable) = State::restore(opened.rows, &config.policy, now);
         for error in unreadable {
-            tracing::error!(table = error.table.name(), key = error.key, error = error.message, "a stored record cannot be read: it is left out");
+            tracing::error!(
+                table = error.table.name(),
+                key = error.key,
+                error = error.message,
+                "a stored record cannot be read: it is left out"
+            );
         }
         (state, effects)
     };
@@ -105,7 +116,8 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
     let (notices, notices_out) = mpsc::channel(NOTICES_WAITING);
 
     sandbox::egress::tls::install_crypto_provider();
-    let plugin_state = plugin_state::PluginMemory::start(opened.plugin_state, store.clone(), clock.clone());
+    let plugin_state =
+        plugin_state::PluginMemory::start(opened.plugin_state, store.clone(), clock.clone());
     let services = HostServices {
         state: Arc::new(plugin_state),
         events: Arc::new(events::PluginEvents::new(notices.clone())),
@@ -143,13 +155,21 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
         tell_lost_state(&notices, &reason).await;
     }
     let (config_in, config_out) = watch::channel(config.clone());
-    let status = status::follow(generation.clone(), metrics.clone(), running.views.alerts.clone());
+    let status = status::follow(
+        generation.clone(),
+        metrics.clone(),
+        running.views.alerts.clone(),
+    );
     let api = Api::new(api::Sources {
         views: running.views.clone(),
         metrics: metrics.clone(),
         config: config_out,
         status,
-        events: Arc::new(events::History::new(store.clone(), clock.clone(), generation.clone())),
+        events: Arc::new(events::History::new(
+            store.clone(),
+            clock.clone(),
+            generation.clone(),
+        )),
         token: api::Token::load_or_create(&config.agent.data_dir)?,
     });
     let (stop_doors, doors_stop) = watch::channel(false);
@@ -157,7 +177,12 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
 
     let side = vec![
         tokio::spawn(reloader.run()),
-        tokio::spawn(keep_last_good(generation.clone(), store.clone(), config_in, log)),
+        tokio::spawn(keep_last_good(
+            generation.clone(),
+            store.clone(),
+            config_in,
+            log,
+        )),
         tokio::spawn(clean_up(store.clone(), clock, generation)),
     ];
     wait_for_end(&ask_reload).await?;
@@ -187,7 +212,13 @@ fn begin(options: &RunOptions, environment: &Environment) -> Result<Beginning, F
                 tracing::warn!(place = warning.place(), "{}", warning.message);
             }
             let (store, opened) = open_store(&config.agent.data_dir)?;
-            Ok(Beginning { config: Arc::new(config), refused: None, store, opened, log })
+            Ok(Beginning {
+                config: Arc::new(config),
+                refused: None,
+                store,
+                opened,
+                log,
+            })
         }
         Err(rejected) => begin_with_last_good(options, environment, &rejected),
     }
@@ -200,7 +231,9 @@ fn begin_with_last_good(
 ) -> Result<Beginning, Failure> {
     let unusable = |why: &str| {
         let mistakes = config::render(&rejected.mistakes, false);
-        Failure::config(format!("{mistakes}\nthe configuration cannot be used, and {why}"))
+        Failure::config(format!(
+            "{mistakes}\nthe configuration cannot be used, and {why}"
+        ))
     };
     let data_dir = config::data_dir_of_broken(options.config.as_deref(), environment);
     if !data_dir.join("state.db").exists() {
@@ -220,7 +253,13 @@ fn begin_with_last_good(
     let log = crate::telemetry::log::init(&config.log, &config.agent.host)?;
     let reason = rejected.to_string();
     tracing::error!(%reason, "the configuration is refused; the last good one runs");
-    Ok(Beginning { config: Arc::new(config), refused: Some(reason), store, opened, log })
+    Ok(Beginning {
+        config: Arc::new(config),
+        refused: Some(reason),
+        store,
+        opened,
+        log,
+    })
 }
 
 fn open_store(data_dir: &Path) -> Result<(StateStore, Opened), Failure> {
@@ -256,7 +295,9 @@ fn with_options(mut config: Config, options: &RunOptions) -> Result<Config, Fail
             None
         } else {
             Some(listen.parse().map_err(|_| {
-                Failure::config(format!("--listen {listen:?} is no address: write for example 127.0.0.1:9465"))
+                Failure::config(format!(
+                    "--listen {listen:?} is no address: write for example 127.0.0.1:9465"
+                ))
             })?)
         };
     }
@@ -284,7 +325,10 @@ fn host_config(config: &Config) -> HostConfig {
 
 fn compile_options(settings: SandboxSettings) -> Vec<&'static str> {
     let small = settings.small_address_space;
-    small.then_some("--small-address-space").into_iter().collect()
+    small
+        .then_some("--small-address-space")
+        .into_iter()
+        .collect()
 }
 
 /// None: the folder cannot be trusted. The agent runs without, and compiles at each start.
@@ -302,7 +346,10 @@ fn code_cache(data_dir: &Path) -> Option<CodeCache> {
 async fn tell_lost_state(notices: &mpsc::Sender<Notice>, reason: &str) {
     tracing::error!(reason, "the state was lost: it begins anew");
     let condition = Condition {
-        alert: Arc::new(Instance::new(RuleId::new("watchfire_state_lost"), Labels::default())),
+        alert: Arc::new(Instance::new(
+            RuleId::new("watchfire_state_lost"),
+            Labels::default(),
+        )),
         severity: Severity::High,
         active: true,
         summary: format!("the state was lost and begins anew: {reason}").into(),
@@ -322,7 +369,10 @@ async fn open_doors(
     };
     let mut doors = Vec::new();
     let unix = api::bind_unix(&config.api.socket).await?;
-    doors.push(("socket", tokio::spawn(api::serve(api.clone(), unix, stopped(stop.clone())))));
+    doors.push((
+        "socket",
+        tokio::spawn(api::serve(api.clone(), unix, stopped(stop.clone()))),
+    ));
     if let Some(listen) = config.api.listen {
         let tcp = api::bind_tcp(listen).await.map_err(|error| {
             Failure::failed(format!(
@@ -331,7 +381,10 @@ async fn open_doors(
             ))
         })?;
         tracing::info!(address = %listen, "the API listens");
-        doors.push(("http", tokio::spawn(api::serve(api.clone(), tcp, stopped(stop.clone())))));
+        doors.push((
+            "http",
+            tokio::spawn(api::serve(api.clone(), tcp, stopped(stop.clone()))),
+        ));
     }
     Ok(doors)
 }
@@ -350,10 +403,15 @@ async fn keep_last_good(
             kept = Some(live.source.digest);
             log.set_level(live.log.level);
             let texts = live.source.texts.iter();
-            let texts = texts.map(|(path, text)| (path.clone(), text.to_string())).collect();
+            let texts = texts
+                .map(|(path, text)| (path.clone(), text.to_string()))
+                .collect();
             if let Err(error) = store.save_config(texts).await {
                 let error = crate::error::chain(&error);
-                tracing::warn!(error, "the configuration could not be kept as the last good one");
+                tracing::warn!(
+                    error,
+                    "the configuration could not be kept as the last good one"
+                );
             }
             config.send_replace(live);
         }
@@ -371,7 +429,10 @@ async fn clean_up(store: StateStore, clock: Clock, generation: watch::Receiver<A
         match store.cleanup(clock.now(), keep).await {
             Ok(cleaned) => {
                 if let Some(reason) = cleaned.unsound {
-                    tracing::warn!(reason, "no event was deleted: the wall clock cannot be trusted");
+                    tracing::warn!(
+                        reason,
+                        "no event was deleted: the wall clock cannot be trusted"
+                    );
                 } else if cleaned.deleted > 0 {
                     tracing::info!(deleted = cleaned.deleted, "old events deleted");
                 }
@@ -418,4 +479,3 @@ async fn drain(tasks: Vec<(&'static str, JoinHandle<()>)>) {
         }
     }
 }
-

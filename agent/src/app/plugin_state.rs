@@ -24,7 +24,11 @@ impl PluginMemory {
             .into_iter()
             .map(|(id, entries)| (id, Arc::new(entries)))
             .collect();
-        PluginMemory { entries: Mutex::new(entries), store, clock }
+        PluginMemory {
+            entries: Mutex::new(entries),
+            store,
+            clock,
+        }
     }
 
     fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Entries>>> {

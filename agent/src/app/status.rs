@@ -14,7 +14,11 @@ pub(super) fn follow(
     metrics: Arc<Metrics>,
     mut alerts: watch::Receiver<Arc<AlertsView>>,
 ) -> watch::Receiver<Arc<AgentStatus>> {
-    let first = status(&generation.borrow_and_update(), &metrics, &alerts.borrow_and_update());
+    let first = status(
+        &generation.borrow_and_update(),
+        &metrics,
+        &alerts.borrow_and_update(),
+    );
     let (publish, status_out) = watch::channel(Arc::new(first));
     tokio::spawn(async move {
         loop {
@@ -25,7 +29,11 @@ pub(super) fn follow(
             if changed.is_err() {
                 return;
             }
-            let next = status(&generation.borrow_and_update(), &metrics, &alerts.borrow_and_update());
+            let next = status(
+                &generation.borrow_and_update(),
+                &metrics,
+                &alerts.borrow_and_update(),
+            );
             publish.send_replace(Arc::new(next));
         }
     });
@@ -34,7 +42,10 @@ pub(super) fn follow(
 
 fn status(generation: &Generation, metrics: &Metrics, alerts: &AlertsView) -> AgentStatus {
     let meta = |name: &str| {
-        let found = alerts.alerts.iter().find(|view| view.instance.rule.as_str() == name);
+        let found = alerts
+            .alerts
+            .iter()
+            .find(|view| view.instance.rule.as_str() == name);
         found.filter(|view| view.severity.is_some())
     };
     let words = |view: &AlertView| view.snapshot.note.clone().unwrap_or_default();
@@ -64,7 +75,12 @@ fn status(generation: &Generation, metrics: &Metrics, alerts: &AlertsView) -> Ag
     }
 }
 
-fn one(name: &Arc<str>, plugin: &Plugin, generation: &Generation, metrics: &Metrics) -> PluginStatus {
+fn one(
+    name: &Arc<str>,
+    plugin: &Plugin,
+    generation: &Generation,
+    metrics: &Metrics,
+) -> PluginStatus {
     let running = plugin.running.as_deref();
     let (calls, failures) = metrics.calls_of(name);
     PluginStatus {
@@ -103,20 +119,29 @@ fn one(name: &Arc<str>, plugin: &Plugin, generation: &Generation, metrics: &Metr
 
 fn uses(name: &Arc<str>, generation: &Generation) -> Vec<PluginUse> {
     let config = &generation.config;
-    let of = generation.status.iter().filter(|status| status.plugin == *name);
+    let of = generation
+        .status
+        .iter()
+        .filter(|status| status.plugin == *name);
     of.map(|status| {
         let id = &*status.id;
         let grants = match status.kind {
-            crate::sandbox::types::Kind::Probe => {
-                config.probes.iter().find(|p| p.id.as_str() == id).map(|p| p.grant.lines())
-            }
+            crate::sandbox::types::Kind::Probe => config
+                .probes
+                .iter()
+                .find(|p| p.id.as_str() == id)
+                .map(|p| p.grant.lines()),
             crate::sandbox::types::Kind::Rule => None,
-            crate::sandbox::types::Kind::Notifier => {
-                config.notifiers.iter().find(|n| n.id.as_str() == id).map(|n| n.grant.lines())
-            }
-            crate::sandbox::types::Kind::Action => {
-                config.recoveries.iter().find(|r| r.id.as_str() == id).map(|r| r.grant.lines())
-            }
+            crate::sandbox::types::Kind::Notifier => config
+                .notifiers
+                .iter()
+                .find(|n| n.id.as_str() == id)
+                .map(|n| n.grant.lines()),
+            crate::sandbox::types::Kind::Action => config
+                .recoveries
+                .iter()
+                .find(|r| r.id.as_str() == id)
+                .map(|r| r.grant.lines()),
         };
         PluginUse {
             kind: status.kind.name().to_owned(),
@@ -126,4 +151,3 @@ fn uses(name: &Arc<str>, generation: &Generation) -> Vec<PluginUse> {
     })
     .collect()
 }
-

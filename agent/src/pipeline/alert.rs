@@ -12,7 +12,9 @@
 //! is started without its record.
 
 use super::evaluate::{Active, Judged};
-use super::view::{AlertsView, AttemptView, CommandRequest, PipelineView, ProcedureView, RecoveryView};
+use super::view::{
+    AlertsView, AttemptView, CommandRequest, PipelineView, ProcedureView, RecoveryView,
+};
 use crate::clock::{Clock, SuspendWatch};
 use crate::plugin::{Generation, Notice};
 use crate::store::{Commit, EventType, NewEvent, StateStore};
@@ -95,7 +97,8 @@ impl Alert {
         let mut current = self.generation.borrow_and_update().clone();
         shown.pipeline.longest_interval = longest_interval(&current);
         let boot = std::mem::take(&mut self.boot);
-        self.carry_out(boot, &current, self.clock.now(), &mut shown).await;
+        self.carry_out(boot, &current, self.clock.now(), &mut shown)
+            .await;
         self.publish(&current, &mut shown);
         loop {
             if let Some(report) = shown.own_reports.pop_front() {
@@ -148,7 +151,13 @@ impl Alert {
 
     async fn round(&mut self, judged: Judged, current: &Arc<Generation>, shown: &mut Shown) {
         let started = Instant::now();
-        let Judged { generation, mut round, at, closed, answer } = judged;
+        let Judged {
+            generation,
+            mut round,
+            at,
+            closed,
+            answer,
+        } = judged;
         if generation.number != current.number {
             drop_changed_rules(&mut round.rules, &generation, current);
         }
@@ -166,7 +175,10 @@ impl Alert {
         self.metrics.rounds.inc();
         self.metrics.rounds_missed.add_count(u64::from(missed));
         self.metrics.round_duration.observe_time(closed.elapsed());
-        self.metrics.stage_duration.with(["alert"]).observe_time(started.elapsed());
+        self.metrics
+            .stage_duration
+            .with(["alert"])
+            .observe_time(started.elapsed());
         shown.pipeline.rounds += 1;
         shown.pipeline.missed += u64::from(missed);
         shown.pipeline.last_round = Some(at.wall);
@@ -214,7 +226,8 @@ impl Alert {
             let _ = reply.send(Err(refusal));
             return;
         }
-        self.take(Input::Command(Command { by, what }), current, shown).await;
+        self.take(Input::Command(Command { by, what }), current, shown)
+            .await;
         // The caller may have gone; the command stands.
         let _ = reply.send(match &shown.store_error {
             None => Ok(()),
@@ -223,34 +236,34 @@ impl Alert {
     }
 
     /// Why a command cannot be done, for people.
-    fn refusal(
-        &self,
-        what: &CommandKind,
-        current: &Generation,
-        shown: &Shown,
-    ) -> Option<String> {
+    fn refusal(&self, what: &CommandKind, current: &Generation, shown: &Shown) -> Option<String> {
         let known = |id: &watchfire_engine::model::ProcedureId| {
             let procedures = &current.config.policy.procedures;
             procedures.iter().any(|procedure| procedure.id == *id)
         };
         match what {
-            CommandKind::Approve { procedure } if !known(procedure) => {
-                Some(format!("no [[recovery]] has the id {:?}", procedure.as_str()))
-            }
-            CommandKind::Reset { procedure } if !known(procedure) => {
-                Some(format!("no [[recovery]] has the id {:?}", procedure.as_str()))
-            }
+            CommandKind::Approve { procedure } if !known(procedure) => Some(format!(
+                "no [[recovery]] has the id {:?}",
+                procedure.as_str()
+            )),
+            CommandKind::Reset { procedure } if !known(procedure) => Some(format!(
+                "no [[recovery]] has the id {:?}",
+                procedure.as_str()
+            )),
             CommandKind::Approve { procedure } => {
-                let waits = shown.recovery.procedures.iter().any(|view| {
-                    view.id == *procedure && !view.waiting_for_approval.is_empty()
-                });
-                (!waits).then(|| {
-                    format!("{:?} does not wait for an approval now", procedure.as_str())
-                })
+                let waits = shown
+                    .recovery
+                    .procedures
+                    .iter()
+                    .any(|view| view.id == *procedure && !view.waiting_for_approval.is_empty());
+                (!waits)
+                    .then(|| format!("{:?} does not wait for an approval now", procedure.as_str()))
             }
             CommandKind::Acknowledge { alert } => {
                 let alerts = self.state.alerts();
-                let found = alerts.iter().any(|view| view.instance.fingerprint == *alert);
+                let found = alerts
+                    .iter()
+                    .any(|view| view.instance.fingerprint == *alert);
                 (!found).then(|| format!("no alert has the fingerprint {alert}"))
             }
             _ => None,
@@ -262,10 +275,18 @@ impl Alert {
             Notice::Condition(condition) => {
                 self.take(Input::Condition(condition), current, shown).await;
             }
-            Notice::Event { kind, subject, body } => {
+            Notice::Event {
+                kind,
+                subject,
+                body,
+            } => {
                 let now = self.clock.now();
                 let of_config = kind.starts_with("config");
-                let event_type = if of_config { EventType::Reload } else { EventType::Plugin };
+                let event_type = if of_config {
+                    EventType::Reload
+                } else {
+                    EventType::Plugin
+                };
                 let body = json!({ "event": kind, "subject": &*subject, "details": body });
                 let event = NewEvent::of_agent(event_type, now.at, now.wall, &body);
                 self.commit(Vec::new(), vec![event], now, shown).await;
@@ -281,7 +302,12 @@ impl Alert {
         now: Now,
         shown: &mut Shown,
     ) {
-        let Effects { records, events, sends, attempts } = effects;
+        let Effects {
+            records,
+            events,
+            sends,
+            attempts,
+        } = effects;
         for event in &events {
             self.note(event, shown);
         }
@@ -295,15 +321,17 @@ impl Alert {
             let id = send.notification.id.clone();
             let attempt = send.attempt;
             if self.sends.try_send((send, current.clone())).is_err() {
-                shown.own_reports.push_back(Report::Delivery(DeliveryReport {
-                    id,
-                    attempt,
-                    outcome: DeliveryOutcome::Failed {
-                        message: "too many deliveries are under way".to_owned(),
-                        retry_after: None,
-                        answered: false,
-                    },
-                }));
+                shown
+                    .own_reports
+                    .push_back(Report::Delivery(DeliveryReport {
+                        id,
+                        attempt,
+                        outcome: DeliveryOutcome::Failed {
+                            message: "too many deliveries are under way".to_owned(),
+                            retry_after: None,
+                            answered: false,
+                        },
+                    }));
             }
         }
         for start in attempts {
@@ -357,7 +385,10 @@ impl Alert {
     /// Raises or clears `watchfire_store_degraded`. Its own records ride with the next commit that works.
     fn store_condition(&mut self, error: Option<&str>, shown: &mut Shown) {
         match error {
-            Some(error) => tracing::error!(error, "state is not durable: monitoring goes on from memory"),
+            Some(error) => tracing::error!(
+                error,
+                "state is not durable: monitoring goes on from memory"
+            ),
             None => tracing::info!("state is durable again"),
         }
         let condition = Condition {
@@ -376,22 +407,55 @@ impl Alert {
     fn note(&self, event: &Event, shown: &mut Shown) {
         let alert = event.alert.as_str();
         match &event.what {
-            Happening::Transition { from, to, value, cause, suppressed_by } => {
+            Happening::Transition {
+                from,
+                to,
+                value,
+                cause,
+                suppressed_by,
+            } => {
                 self.metrics.transitions.with([to.as_str()]).inc();
-                tracing::info!(alert, from, to, value, cause, suppressed_by, "alert changed");
+                tracing::info!(
+                    alert,
+                    from,
+                    to,
+                    value,
+                    cause,
+                    suppressed_by,
+                    "alert changed"
+                );
             }
-            Happening::Queued { notifier, id, reason, severity } => {
+            Happening::Queued {
+                notifier,
+                id,
+                reason,
+                severity,
+            } => {
                 let severity = severity.map_or("none", Severity::name);
                 tracing::info!(alert, %notifier, %id, reason = reason.name(), severity, "notification queued");
             }
-            Happening::Delivered { notifier, id, reason, severity, attempt, outcome, message, delay_ms } => {
+            Happening::Delivered {
+                notifier,
+                id,
+                reason,
+                severity,
+                attempt,
+                outcome,
+                message,
+                delay_ms,
+            } => {
                 let notifications = &self.metrics.notifications;
-                notifications.with([notifier.as_str(), reason.name(), outcome]).inc();
+                notifications
+                    .with([notifier.as_str(), reason.name(), outcome])
+                    .inc();
                 let fine = *outcome == "accepted";
                 if fine {
                     let severity = severity.map_or("none", Severity::name);
                     let delay = Duration::from_millis(*delay_ms);
-                    self.metrics.delivery_delay.with([severity]).observe_time(delay);
+                    self.metrics
+                        .delivery_delay
+                        .with([severity])
+                        .observe_time(delay);
                     tracing::info!(alert, %notifier, %id, reason = reason.name(), attempt, delay_ms, "notification delivered");
                 } else {
                     tracing::warn!(alert, %notifier, %id, reason = reason.name(), attempt, outcome, message, "notification not delivered");
@@ -400,12 +464,24 @@ impl Alert {
             Happening::Superseded { notifier, id, by } => {
                 tracing::info!(alert, %notifier, %id, by = by.name(), "notification superseded");
             }
-            Happening::DeadLetter { notifier, id, message } => {
+            Happening::DeadLetter {
+                notifier,
+                id,
+                message,
+            } => {
                 tracing::error!(alert, %notifier, %id, message, "notification given up");
             }
-            Happening::Action { procedure, attempt, step, message } => {
+            Happening::Action {
+                procedure,
+                attempt,
+                step,
+                message,
+            } => {
                 let name = step_name(*step);
-                self.metrics.recovery_attempts.with([procedure.as_str(), name]).inc();
+                self.metrics
+                    .recovery_attempts
+                    .with([procedure.as_str(), name])
+                    .inc();
                 tracing::info!(alert, %procedure, attempt, step = name, message, "recovery");
                 shown.action(event, procedure, *attempt, *step, message);
             }
@@ -486,7 +562,9 @@ impl Shown {
                 let started_at = before
                     .map(|at| self.recovery.running.remove(at).started_at)
                     .unwrap_or(event.wall);
-                self.recovery.recent.insert(0, AttemptView { started_at, ..view });
+                self.recovery
+                    .recent
+                    .insert(0, AttemptView { started_at, ..view });
                 self.recovery.recent.truncate(RECENT_ATTEMPTS);
             }
             ActionStep::VerifiedOk | ActionStep::VerifiedFail => {
@@ -512,7 +590,10 @@ fn drop_changed_rules(
 ) {
     let digest = |generation: &Generation, id: &RuleId| {
         let rules = &generation.config.policy.rules;
-        rules.iter().find(|rule| rule.id == *id).map(|rule| rule.digest)
+        rules
+            .iter()
+            .find(|rule| rule.id == *id)
+            .map(|rule| rule.digest)
     };
     rules.retain(|rule| digest(judged_under, &rule.rule) == digest(current, &rule.rule));
 }
@@ -530,7 +611,10 @@ fn count_by_state(alerts: &[AlertView]) -> Vec<([String; 2], f64)> {
 
 fn longest_interval(generation: &Generation) -> Duration {
     let intervals = generation.probes.iter().map(|live| {
-        let adaptive = live.config.adaptive.map_or(Duration::ZERO, |adaptive| adaptive.max);
+        let adaptive = live
+            .config
+            .adaptive
+            .map_or(Duration::ZERO, |adaptive| adaptive.max);
         live.config.every.max(adaptive)
     });
     intervals.max().unwrap_or_default()

@@ -173,12 +173,7 @@ impl Collect {
     }
 
     /// Hands on a batch; waits where evaluation is behind, which makes turns late and counted.
-    async fn send(
-        &self,
-        generation: &Arc<Generation>,
-        runs: Vec<Run>,
-        missed: &mut u32,
-    ) -> bool {
+    async fn send(&self, generation: &Arc<Generation>, runs: Vec<Run>, missed: &mut u32) -> bool {
         let batch = Batch {
             generation: generation.clone(),
             runs,
@@ -193,13 +188,20 @@ impl Collect {
         let (outcome, samples) = match &run.result {
             Ok(collection) => (
                 "ok",
-                collection.families.iter().map(|family| family.points.len() as u64).sum(),
+                collection
+                    .families
+                    .iter()
+                    .map(|family| family.points.len() as u64)
+                    .sum(),
             ),
             Err(error) => (error.name(), 0),
         };
         let metrics = &self.metrics;
         metrics.probe_runs.with([id, outcome]).inc();
-        metrics.probe_run_duration.with([id]).observe_time(run.cost.wall);
+        metrics
+            .probe_run_duration
+            .with([id])
+            .observe_time(run.cost.wall);
         metrics.samples.with([id]).add_count(samples);
         metrics.plugin_call(&run.live.config.plugin, Kind::Probe, id, outcome, &run.cost);
         match &run.result {
@@ -264,7 +266,12 @@ impl Timetable {
                 }
                 None => Turn {
                     every: config.every,
-                    next: now + spread(config.id.as_str(), &generation.config.agent.host, config.jitter),
+                    next: now
+                        + spread(
+                            config.id.as_str(),
+                            &generation.config.agent.host,
+                            config.jitter,
+                        ),
                     busy: false,
                     slow: false,
                     calm: 0,

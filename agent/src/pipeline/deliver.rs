@@ -128,7 +128,8 @@ impl Deliver {
     }
 
     fn publish(&self, views: &BTreeMap<NotifierId, NotifierView>) {
-        self.views.send_replace(Arc::new(views.values().cloned().collect()));
+        self.views
+            .send_replace(Arc::new(views.values().cloned().collect()));
     }
 }
 
@@ -178,7 +179,10 @@ async fn attempt(
 fn outcome_of(result: Result<Option<String>, CallError>) -> DeliveryOutcome {
     match result {
         Ok(remote_id) => DeliveryOutcome::Accepted { remote_id },
-        Err(CallError::Unavailable { message, retry_after }) => DeliveryOutcome::Failed {
+        Err(CallError::Unavailable {
+            message,
+            retry_after,
+        }) => DeliveryOutcome::Failed {
             answered: retry_after.is_some() || message.contains("answered"),
             message,
             retry_after,

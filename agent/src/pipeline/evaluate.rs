@@ -57,11 +57,16 @@ impl Active {
         for rule in &generation.config.policy.rules {
             let firing = state.active(&rule.id);
             if !firing.is_empty() {
-                active.firing.insert(rule.id.clone(), firing.into_iter().collect());
+                active
+                    .firing
+                    .insert(rule.id.clone(), firing.into_iter().collect());
             }
         }
         let alerts = state.alerts();
-        active.not_ok = alerts.iter().map(|view| view.instance.rule.clone()).collect();
+        active.not_ok = alerts
+            .iter()
+            .map(|view| view.instance.rule.clone())
+            .collect();
         active
     }
 }
@@ -140,7 +145,12 @@ impl Evaluate {
                     inputs: RuleInputs::new(&live.config),
                     memory: match before {
                         Some(judge) => judge.memory,
-                        None => self.memories.remove(&id).unwrap_or_default().into_iter().collect(),
+                        None => self
+                            .memories
+                            .remove(&id)
+                            .unwrap_or_default()
+                            .into_iter()
+                            .collect(),
                     },
                     live: live.clone(),
                 },
@@ -153,7 +163,11 @@ impl Evaluate {
             .flat_map(|judge| judge.inputs.windows(&judge.live.needs))
             .collect::<Vec<_>>();
         self.history.declare(windows);
-        let probes = generation.probes.iter().map(|live| live.config.id.clone()).collect();
+        let probes = generation
+            .probes
+            .iter()
+            .map(|live| live.config.id.clone())
+            .collect();
         self.history.retain_probes(&probes);
     }
 
@@ -191,10 +205,14 @@ impl Evaluate {
             let (Some(judge), Some(every)) = (judges.get(id), due.get(id)) else {
                 continue;
             };
-            let columns = judge.inputs.columns(&self.history, &judge.live.needs, &touched, at);
+            let columns = judge
+                .inputs
+                .columns(&self.history, &judge.live.needs, &touched, at);
             rules.push((judge, *every, columns));
         }
-        let asked = rules.iter().map(|(judge, _, columns)| self.ask(judge, columns, at));
+        let asked = rules
+            .iter()
+            .map(|(judge, _, columns)| self.ask(judge, columns, at));
         let answers = futures_util::future::join_all(asked).await;
 
         let mut round = Round {
@@ -235,7 +253,10 @@ impl Evaluate {
             Ok(collection) => {
                 let labels = &run.live.config.labels;
                 let absorbed = self.history.absorb(probe, run.at.at, collection, labels);
-                self.metrics.series.with([probe.as_str()]).set_count(absorbed.taken);
+                self.metrics
+                    .series
+                    .with([probe.as_str()])
+                    .set_count(absorbed.taken);
                 if absorbed.over_limit + absorbed.duplicates > 0 {
                     tracing::warn!(
                         probe = %probe,
@@ -250,12 +271,7 @@ impl Evaluate {
     }
 
     /// Asks the component, in chunks; one failed chunk fails the rule.
-    async fn ask(
-        &self,
-        judge: &Judge,
-        columns: &Columns,
-        at: Now,
-    ) -> Result<Verdicts, CallError> {
+    async fn ask(&self, judge: &Judge, columns: &Columns, at: Now) -> Result<Verdicts, CallError> {
         let firing = self.active.firing.get(&judge.live.config.id);
         let mut all = Verdicts::default();
         let mut from = 0;
@@ -266,7 +282,8 @@ impl Evaluate {
             let outcome = result.as_ref().map_or_else(CallError::name, |_| "ok");
             let id = judge.live.config.id.as_str();
             let plugin = judge.live.config.plugin.as_deref().unwrap_or_default();
-            self.metrics.plugin_call(plugin, Kind::Rule, id, outcome, &cost);
+            self.metrics
+                .plugin_call(plugin, Kind::Rule, id, outcome, &cost);
             self.metrics.rule_evaluations.with([id, outcome]).inc();
             let mut part = result?;
             let first = u32::try_from(from).unwrap_or(u32::MAX);
@@ -344,7 +361,12 @@ fn batch_of(
         memory: if needs.memory {
             instances
                 .iter()
-                .map(|i| judge.memory.get(&i.fingerprint).map_or_else(Vec::new, |m| m.to_vec()))
+                .map(|i| {
+                    judge
+                        .memory
+                        .get(&i.fingerprint)
+                        .map_or_else(Vec::new, |m| m.to_vec())
+                })
                 .collect()
         } else {
             Vec::new()
@@ -429,11 +451,16 @@ fn view(live: &LiveRule, result: &Result<Vec<Observation>, Arc<str>>, at: Now) -
 
 /// What `/metrics` shows: values of the newest run; a series that is no longer there is not shown.
 fn latest(family: Remembered<'_>) -> FamilyView {
-    let now = family.series.iter().filter(|(_, _, presence)| *presence == Presence::Now);
+    let now = family
+        .series
+        .iter()
+        .filter(|(_, _, presence)| *presence == Presence::Now);
     FamilyView {
         metric: family.metric.into(),
         kind: family.kind,
         help: family.help.into(),
-        points: now.map(|(series, point, _)| ((*series).clone(), point.value)).collect(),
+        points: now
+            .map(|(series, point, _)| ((*series).clone(), point.value))
+            .collect(),
     }
 }

@@ -67,7 +67,11 @@ impl RuleInputs {
     pub(super) fn windows(&self, needs: &Needs) -> impl Iterator<Item = (Arc<str>, Duration)> {
         self.inputs.iter().filter_map(|input| {
             let wants_points = needs.points_of.iter().any(|name| **name == *input.name);
-            let back = if wants_points { needs.back } else { Duration::ZERO };
+            let back = if wants_points {
+                needs.back
+            } else {
+                Duration::ZERO
+            };
             let over = input.over.unwrap_or_default().max(back);
             (!over.is_zero()).then(|| (input.metric.clone(), over))
         })
@@ -93,7 +97,10 @@ impl RuleInputs {
             .map(|input| history.select(&input.metric, &input.matches))
             .collect();
         let same = selections.len() == self.selections.len()
-            && selections.iter().zip(&self.selections).all(|(a, b)| Arc::ptr_eq(a, b));
+            && selections
+                .iter()
+                .zip(&self.selections)
+                .all(|(a, b)| Arc::ptr_eq(a, b));
         if !same {
             self.plan = plan(&self.rule, &self.by, &selections, history);
             self.selections = selections;
@@ -102,7 +109,9 @@ impl RuleInputs {
             return ran.values().max().copied();
         }
         let ids = self.selections.iter().flat_map(|ids| ids.iter());
-        ids.filter_map(|id| ran.get(history.probe(*id)?)).max().copied()
+        ids.filter_map(|id| ran.get(history.probe(*id)?))
+            .max()
+            .copied()
     }
 
     /// The columns of this round: the instances of which a series was asked for in it.
@@ -120,12 +129,20 @@ impl RuleInputs {
         };
         let mut scratch = Vec::new();
         for place in &self.plan {
-            let every = place.series.iter().flatten().filter_map(|id| ran.get(history.probe(*id)?));
+            let every = place
+                .series
+                .iter()
+                .flatten()
+                .filter_map(|id| ran.get(history.probe(*id)?));
             let Some(every) = every.max() else { continue };
             let stale = every.mul_f64(STALE_INTERVALS).max(STALE_MIN);
             let mut first = f64::NAN;
             for (at_input, (input, ids)) in self.inputs.iter().zip(&place.series).enumerate() {
-                let window = Window { at: at.at, over: input.over.unwrap_or_default(), stale };
+                let window = Window {
+                    at: at.at,
+                    over: input.over.unwrap_or_default(),
+                    stale,
+                };
                 let value = combined(input, ids, history, &window, &mut scratch);
                 columns.values[at_input].push(value);
                 if at_input == 0 {
@@ -154,7 +171,9 @@ fn plan(
     let mut places: BTreeMap<Labels, Vec<Vec<SeriesId>>> = BTreeMap::new();
     for (input, ids) in selections.iter().enumerate() {
         for id in ids.iter() {
-            let Some(series) = history.series(*id) else { continue };
+            let Some(series) = history.series(*id) else {
+                continue;
+            };
             let labels = match by {
                 Some(by) => series.labels.only(by),
                 None => series.labels.clone(),
@@ -184,7 +203,11 @@ fn combined(
 ) -> f64 {
     let counts = matches!(
         input.aggregate,
-        Aggregate::Sum | Aggregate::Count | Aggregate::Increase | Aggregate::Rate | Aggregate::Changes
+        Aggregate::Sum
+            | Aggregate::Count
+            | Aggregate::Increase
+            | Aggregate::Rate
+            | Aggregate::Changes
     );
     if ids.is_empty() {
         return if counts { 0.0 } else { f64::NAN };
@@ -201,7 +224,10 @@ fn combined(
         return one(*only, scratch);
     }
     // A series that is not known says nothing; the others still do.
-    let known = ids.iter().map(|id| one(*id, scratch)).filter(|value| !value.is_nan());
+    let known = ids
+        .iter()
+        .map(|id| one(*id, scratch))
+        .filter(|value| !value.is_nan());
     let (count, sum, min, max) = known.fold(
         (0_u32, 0.0, f64::INFINITY, f64::NEG_INFINITY),
         |(count, sum, min, max), value| (count + 1, sum + value, min.min(value), max.max(value)),
@@ -218,10 +244,17 @@ fn combined(
 /// What there was to judge: a value, its absence from a full answer, or nothing that is known.
 fn seen(series: &[Vec<SeriesId>], history: &History, first: f64) -> Seen {
     // The first input that has series of this instance speaks for it.
-    let ids = series.iter().find(|ids| !ids.is_empty()).map_or(&[][..], Vec::as_slice);
+    let ids = series
+        .iter()
+        .find(|ids| !ids.is_empty())
+        .map_or(&[][..], Vec::as_slice);
     let presence = |wanted: Presence| ids.iter().any(|id| history.presence(*id) == wanted);
     if presence(Presence::Now) {
-        if first.is_nan() { Seen::Unknown } else { Seen::Value }
+        if first.is_nan() {
+            Seen::Unknown
+        } else {
+            Seen::Value
+        }
     } else if presence(Presence::Unknown) {
         Seen::Unknown
     } else {
@@ -238,7 +271,9 @@ fn points(ids: &[SeriesId], history: &History, now: Now, back: Duration) -> Vec<
     }
     all.retain(|point| point.at > since && point.at <= now.at);
     all.sort_by_key(|point| point.at);
-    all.iter().map(|point| (wall_of(point.at, now), point.value)).collect()
+    all.iter()
+        .map(|point| (wall_of(point.at, now), point.value))
+        .collect()
 }
 
 fn wall_of(at: Moment, now: Now) -> u64 {

@@ -32,8 +32,8 @@ pub mod view;
 
 use crate::clock::Clock;
 use crate::plugin::{Generation, Notice};
-use crate::store::history::{History, Limits};
 use crate::store::StateStore;
+use crate::store::history::{History, Limits};
 use crate::telemetry::metrics::Metrics;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -88,7 +88,14 @@ pub struct Running {
 
 /// Starts all stages.
 pub fn spawn(parts: Parts) -> Running {
-    let Parts { clock, generation, engine, store, notices, metrics } = parts;
+    let Parts {
+        clock,
+        generation,
+        engine,
+        store,
+        notices,
+        metrics,
+    } = parts;
     let (state, boot) = engine;
     let (stop, stopped) = watch::channel(false);
     let (batches_in, batches) = mpsc::channel(ROUNDS_IN_FLIGHT);
@@ -159,14 +166,33 @@ pub fn spawn(parts: Parts) -> Running {
         views: notifiers_in,
         metrics: metrics.clone(),
     };
-    let recover = recover::Recover { attempts, reports: reports_in, metrics };
+    let recover = recover::Recover {
+        attempts,
+        reports: reports_in,
+        metrics,
+    };
 
     let stages = vec![
-        ("collect", tokio::spawn(collect.run().instrument(tracing::info_span!("collect")))),
-        ("evaluate", tokio::spawn(evaluate.run().instrument(tracing::info_span!("evaluate")))),
-        ("alert", tokio::spawn(alert.run().instrument(tracing::info_span!("alert")))),
-        ("deliver", tokio::spawn(deliver.run().instrument(tracing::info_span!("deliver")))),
-        ("recover", tokio::spawn(recover.run().instrument(tracing::info_span!("recover")))),
+        (
+            "collect",
+            tokio::spawn(collect.run().instrument(tracing::info_span!("collect"))),
+        ),
+        (
+            "evaluate",
+            tokio::spawn(evaluate.run().instrument(tracing::info_span!("evaluate"))),
+        ),
+        (
+            "alert",
+            tokio::spawn(alert.run().instrument(tracing::info_span!("alert"))),
+        ),
+        (
+            "deliver",
+            tokio::spawn(deliver.run().instrument(tracing::info_span!("deliver"))),
+        ),
+        (
+            "recover",
+            tokio::spawn(recover.run().instrument(tracing::info_span!("recover"))),
+        ),
     ];
     Running {
         stages,

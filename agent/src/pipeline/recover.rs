@@ -48,14 +48,13 @@ impl Recover {
 }
 
 /// One attempt. Its bound is the procedure's `timeout`, kept by the sandbox.
-async fn attempt(
-    start: StartAttempt,
-    generation: &Generation,
-    metrics: &Metrics,
-) -> ActionReport {
+async fn attempt(start: StartAttempt, generation: &Generation, metrics: &Metrics) -> ActionReport {
     let outcome = match generation.actions.get(&start.procedure) {
         None => ActionOutcome::Failed {
-            message: format!("recovery {:?} waits for its plugin", start.procedure.as_str()),
+            message: format!(
+                "recovery {:?} waits for its plugin",
+                start.procedure.as_str()
+            ),
         },
         Some(live) => {
             let alert = Renderer::new(&generation.config).alert(&start.alert);

@@ -46,7 +46,9 @@ impl<'a> Renderer<'a> {
             host => &*self.config.agent.host,
         };
         let rendered = |template: &Option<std::sync::Arc<str>>, plain: String, what: &str| {
-            let Some(template) = template else { return plain };
+            let Some(template) = template else {
+                return plain;
+            };
             self.templates
                 .render_str(template, &values)
                 .unwrap_or_else(|error| {
@@ -69,7 +71,11 @@ impl<'a> Renderer<'a> {
 
     /// An alert as notifiers and actions get it.
     pub fn alert(&self, snapshot: &AlertSnapshot) -> Alert {
-        let rule = self.config.rules.iter().find(|rule| rule.id == snapshot.rule);
+        let rule = self
+            .config
+            .rules
+            .iter()
+            .find(|rule| rule.id == snapshot.rule);
         let labels = self.config.agent.labels.with(&snapshot.labels);
         let mut extra = Vec::new();
         let mut add = |key: &str, value: Option<&str>| {
@@ -87,7 +93,10 @@ impl<'a> Renderer<'a> {
             rule: snapshot.rule.as_str().to_owned(),
             severity: snapshot.severity,
             summary: self.summary(snapshot, rule, &labels),
-            labels: labels.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+            labels: labels
+                .iter()
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .collect(),
             value: snapshot.value,
             limit: snapshot.limit,
             started_at_ms: snapshot.started_at.0,
@@ -97,7 +106,12 @@ impl<'a> Renderer<'a> {
     }
 
     /// The rule's own template, or a plain sentence.
-    fn summary(&self, snapshot: &AlertSnapshot, rule: Option<&RuleConfig>, labels: &Labels) -> String {
+    fn summary(
+        &self,
+        snapshot: &AlertSnapshot,
+        rule: Option<&RuleConfig>,
+        labels: &Labels,
+    ) -> String {
         let unit = rule.and_then(metric).map_or(Unit::Plain, Unit::of);
         let value = snapshot.value.map(|value| unit.write(value));
         let limit = snapshot.limit.map(|limit| unit.write(limit));
@@ -161,7 +175,10 @@ pub fn environment() -> Environment<'static> {
 }
 
 fn label_map(labels: &[(String, String)]) -> std::collections::BTreeMap<&str, &str> {
-    labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect()
+    labels
+        .iter()
+        .map(|(k, v)| (k.as_str(), v.as_str()))
+        .collect()
 }
 
 fn metric(rule: &RuleConfig) -> Option<&str> {
@@ -185,7 +202,10 @@ fn plain_title(notification: &Notification, alerts: &[Alert]) -> String {
             } else if firing == 0 {
                 format!("[RESOLVED] {}: {resolved} resolved", first.rule)
             } else {
-                format!("[{severity}] {}: {firing} firing, {resolved} resolved", first.rule)
+                format!(
+                    "[{severity}] {}: {firing} firing, {resolved} resolved",
+                    first.rule
+                )
             }
         }
         Reason::Resolve => format!("[RESOLVED] {one}"),
@@ -205,7 +225,10 @@ fn plain_text(notification: &Notification, alerts: &[Alert]) -> String {
     if let Some(group) = &notification.group
         && group.firing + group.resolved > shown
     {
-        lines.push(format!("and {} more", group.firing + group.resolved - shown));
+        lines.push(format!(
+            "and {} more",
+            group.firing + group.resolved - shown
+        ));
     }
     if let Some(note) = &notification.note {
         lines.push(note.clone());
@@ -223,7 +246,8 @@ fn line(alert: &Alert) -> String {
     match alert.ended_at_ms {
         None => format!("{}: {} since {since}", alert.severity, alert.summary),
         Some(end) => {
-            let lasted = Duration::from_millis(end.saturating_sub(alert.started_at_ms) / 1_000 * 1_000);
+            let lasted =
+                Duration::from_millis(end.saturating_sub(alert.started_at_ms) / 1_000 * 1_000);
             format!(
                 "resolved: {} (from {since}, for {})",
                 alert.summary,

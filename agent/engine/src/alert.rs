@@ -1,0 +1,313 @@
+//! One alert: an instance of a rule, its machines, its episode, and what each notifier was told of it.
+
+use crate::buckets::Buckets;
+use crate::effect::{AlertSnapshot, AlertView};
+use crate::machine::Phase;
+use crate::model::{
+    Instance, Labels, Moment, NotifierId, PerSeverity, Severities, Severity, WallTime,
+};
+use crate::policy::{AtLeast, Flapping, RulePolicy};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything known of one instance. What can be left out for a plainly ok one stands in [`Alert::more`].
+#[derive(Clone, Debug)]
+pub(crate) struct Alert {
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) phases: [Phase; 4],
+    /// The last observation: a value, or what `on_missing` makes of an absent series.
+    pub(crate) observed: Option<Moment>,
+    /// Successful collections without the series, in a row.
+    pub(crate) absences: u32,
+    /// None: it never was anything but ok.
+    pub(crate) more: Option<Box<More>>,
+}
+
+/// What an alert that was ever not ok remembers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct More {
+    /// Counts firings.
+    pub(crate) episode: u64,
+    /// Start of this firing.
+    pub(crate) started: Option<Started>,
+    /// End of the last one, until all were told.
+    pub(crate) ended: Option<Ended>,
+    /// Since when in the current state, for people.
+    pub(crate) since: WallTime,
+    pub(crate) value: Option<f64>,
+    pub(crate) limit: Option<f64>,
+    pub(crate) note: Option<Arc<str>>,
+    /// The worst severity told last, for the snapshot of a resolve.
+    pub(crate) severity: Option<Severity>,
+    /// Labels the rule adds, as of the last round.
+    pub(crate) added: Labels,
+    pub(crate) buckets: Buckets,
+    /// Moments of changes between firing and not firing.
+    pub(crate) flaps: VecDeque<Moment>,
+    pub(crate) flapping: bool,
+    pub(crate) acknowledged_by: Option<Arc<str>>,
+    /// Numbers the notifications, so that each has an id of its own.
+    pub(crate) sequence: u64,
+    /// What each notifier was told.
+    pub(crate) told: BTreeMap<NotifierId, Told>,
+    /// End of `group_wait` of an alert that goes out by itself.
+    pub(crate) waits_until: Option<Moment>,
+    /// Who mutes it now, for views.
+    #[serde(skip)]
+    pub(crate) muted_by: Vec<String>,
+    pub(crate) memory: Option<Arc<[u8]>>,
+    /// It was not observed in its rule's last round: its own record holds when it last was.
+    pub(crate) lagging: bool,
+    /// Raised by the agent or the engine about itself, not by a rule.
+    pub(crate) meta: bool,
+}
+
+/// Start of a firing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Started {
+    pub(crate) at: Moment,
+    pub(crate) wall: WallTime,
+}
+
+/// End of a firing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    pub(crate) wall: WallTime,
+    /// None: a threshold.
+    pub(crate) cause: Option<String>,
+}
+
+/// What one notifier was told of one alert.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Told {
+    /// The newest content in the outbox, delivered or not; none: nothing, or that it is over.
+    pub(crate) content: Option<Severity>,
+    /// When something was last delivered.
+    pub(crate) delivered_at: Option<Moment>,
+    /// When the first message of this episode was delivered.
+    pub(crate) first_delivered_at: Option<Moment>,
+    /// It hears the fire and the resolve, nothing in between (escalation steps, the fallback).
+    pub(crate) ends_only: bool,
+}
+
+/// `ok`, `pending`, `firing:S`, `recovering:S`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Ok,
+    Pending,
+    Firing(Severity),
+    Recovering(Severity),
+}
+
+impl Standing {
+    pub(crate) fn name(self) -> String {
+        match self {
+            Standing::Ok => "ok".to_owned(),
+            Standing::Pending => "pending".to_owned(),
+            Standing::Firing(severity) => format!("firing:{severity}"),
+            Standing::Recovering(severity) => format!("recovering:{severity}"),
+        }
+    }
+
+    /// The severity while it fires or recovers.
+    pub(crate) fn severity(self) -> Option<Severity> {
+        match self {
+            Standing::Firing(severity) | Standing::Recovering(severity) => Some(severity),
+            Standing::Ok | Standing::Pending => None,
+        }
+    }
+}
+
+/// The times that judge one observation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    pub(crate) now: Moment,
+    /// Begin of the buckets.
+    pub(crate) born: Moment,
+    pub(crate) stale_after: Duration,
+    pub(crate) tolerance: Duration,
+    pub(crate) wait: PerSeverity<Duration>,
+    pub(crate) keep: PerSeverity<Duration>,
+    pub(crate) at_least: Option<AtLeast>,
+}
+
+impl Timing {
+    pub(crate) fn of_rule(
+        rule: &RulePolicy,
+        now: Moment,
+        born: Moment,
+        stale_after: Duration,
+        tolerance: Duration,
+    ) -> Self {
+        Timing {
+            now,
+            born,
+            stale_after,
+            tolerance,
+            wait: rule.wait,
+            keep: rule.keep,
+            at_least: rule.at_least,
+        }
+    }
+}
+
+impl Alert {
+    pub(crate) fn new(instance: Arc<Instance>) -> Self {
+        Alert {
+            instance,
+            phases: [Phase::Off; 4],
+            observed: None,
+            absences: 0,
+            more: None,
+        }
+    }
+
+    /// Nothing pends, fires, recovers.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.phases == [Phase::Off; 4]
+    }
+
+    pub(crate) fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_with(Box::default)
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        let highest = Severity::ALL
+            .into_iter()
+            .rev()
+            .find(|severity| self.phases[severity.index()].is_active());
+        match highest {
+            Some(severity) if self.phases[severity.index()] == Phase::On => {
+                Standing::Firing(severity)
+            }
+            Some(severity) => Standing::Recovering(severity),
+            None if self.is_quiet() => Standing::Ok,
+            None => Standing::Pending,
+        }
+    }
+
+    /// Severities that fire or recover: judged by their clear thresholds.
+    pub(crate) fn active(&self) -> Severities {
+        let active = |severity: &Severity| self.phases[severity.index()].is_active();
+        Severity::ALL.into_iter().filter(active).collect()
+    }
+
+    /// The highest severity that is plainly on.
+    pub(crate) fn on(&self) -> Option<Severity> {
+        let on = |severity: &Severity| self.phases[severity.index()] == Phase::On;
+        Severity::ALL.into_iter().rev().find(on)
+    }
+
+    /// One observation, known: the gap rule, then each severity's machine.
+    pub(crate) fn observe(&mut self, breached: Severities, timing: &Timing) {
+        let now = timing.now;
+        let gap = self.observed.map_or(Duration::ZERO, |last| now.since(last));
+        self.observed = Some(now);
+        if let Some(rule) = timing.at_least {
+            self.more().buckets.put(rule, timing.born, now, breached);
+        }
+        let mut forced = false;
+        for severity in Severity::ALL.into_iter().rev() {
+            let phase = &mut self.phases[severity.index()];
+            let before = phase.after_gap(gap, timing.stale_after, timing.tolerance, now);
+            let breach = match (timing.at_least, &self.more) {
+                (Some(rule), Some(more)) => more.buckets.judge(rule, timing.born, now, severity),
+                _ => Some(breached.contains(severity)),
+            };
+            let next = match breach {
+                Some(true) if forced => Phase::On,
+                Some(breach) => {
+                    before.next(breach, now, timing.wait[severity], timing.keep[severity])
+                }
+                None => before,
+            };
+            // What lies below a severity that turns on is on with it, so that falling back
+            // de-escalates instead of resolving and firing anew.
+            forced |= !before.is_active() && next == Phase::On;
+            *phase = next;
+        }
+    }
+
+    /// All machines off: gone, or its rule removed.
+    pub(crate) fn silence_machines(&mut self) {
+        self.phases = [Phase::Off; 4];
+    }
+
+    pub(crate) fn is_stale(&self, now: Moment, stale_after: Duration) -> bool {
+        self.observed
+            .is_none_or(|last| now.since(last) > stale_after)
+    }
+
+    /// Counts a change between firing and not firing.
+    pub(crate) fn flap(&mut self, now: Moment) {
+        self.more().flaps.push_back(now);
+    }
+
+    /// Forgets changes that left the window; tells how many are in it.
+    pub(crate) fn flaps_within(&mut self, flapping: &Flapping, now: Moment) -> u32 {
+        let Some(more) = &mut self.more else { return 0 };
+        while more
+            .flaps
+            .front()
+            .is_some_and(|first| now.since(*first) >= flapping.window)
+        {
+            more.flaps.pop_front();
+        }
+        u32::try_from(more.flaps.len()).unwrap_or(u32::MAX)
+    }
+
+    /// As messages show it.
+    pub(crate) fn snapshot(&self) -> AlertSnapshot {
+        let empty = More::default();
+        let more = self.more.as_deref().unwrap_or(&empty);
+        AlertSnapshot {
+            fingerprint: self.instance.fingerprint,
+            episode: more.episode,
+            rule: self.instance.rule.clone(),
+            severity: self
+                .standing()
+                .severity()
+                .or(more.severity)
+                .unwrap_or(Severity::Warning),
+            labels: self.instance.labels.with(&more.added),
+            value: more.value,
+            limit: more.limit,
+            note: more.note.as_deref().map(str::to_owned),
+            started_at: more.started.map_or(more.since, |started| started.wall),
+            ended_at: more.ended.as_ref().map(|ended| ended.wall),
+            end_cause: more.ended.as_ref().and_then(|ended| ended.cause.clone()),
+        }
+    }
+
+    pub(crate) fn view(&self, now: Moment, stale_after: Duration) -> AlertView {
+        let empty = More::default();
+        let more = self.more.as_deref().unwrap_or(&empty);
+        let standing = self.standing();
+        AlertView {
+            instance: self.instance.clone(),
+            state: standing.name(),
+            severity: standing.severity(),
+            since: more.since,
+            stale: !more.meta && self.is_stale(now, stale_after),
+            flapping: more.flapping,
+            acknowledged_by: more.acknowledged_by.as_deref().map(str::to_owned),
+            muted_by: more.muted_by.clone(),
+            snapshot: self.snapshot(),
+        }
+    }
+
+    /// Whether nothing would be lost by forgetting it.
+    pub(crate) fn is_forgettable(&self) -> bool {
+        self.is_quiet()
+            && self.more.as_ref().is_none_or(|more| {
+                more.flaps.is_empty()
+                    && !more.flapping
+                    && more.memory.is_none()
+                    && more.told.values().all(|told| told.content.is_none())
+            })
+    }
+}

@@ -1,0 +1,175 @@
+//! What is due to whom: at most one undelivered message for each subject and notifier.
+
+use crate::effect::{Notification, Reason};
+use crate::model::{Fingerprint, Moment, NotificationId, NotifierId, RuleId, Severity};
+use crate::policy::DeliveryPolicy;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A service may not ask for a longer wait (alerting.md 1.3).
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+
+/// Cap of the back-off after a failed connection while few messages wait: a service that comes back is
+/// told within seconds (decisions.md 24).
+const QUICK_RETRY: Duration = Duration::from_secs(5);
+
+/// How many waiting messages are few.
+pub(crate) const FEW: usize = 20;
+
+/// What a message is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Subject {
+    Alert(Fingerprint),
+    /// Key of the group.
+    Group(String),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Subject::Alert(fingerprint) => write!(f, "{fingerprint}"),
+            Subject::Group(key) => f.write_str(key),
+        }
+    }
+}
+
+/// One place of the outbox.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Slot {
+    /// To be sent next.
+    pub(crate) waiting: Option<Item>,
+    /// Handed to the notifier; its report is awaited.
+    pub(crate) flying: Option<Item>,
+}
+
+/// One message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Item {
+    pub(crate) notification: Arc<Notification>,
+    pub(crate) severity: Option<Severity>,
+    /// Attempts made.
+    pub(crate) attempts: u32,
+    pub(crate) next_at: Moment,
+    /// The alerts it tells about, and what it tells of each.
+    pub(crate) covers: Vec<Cover>,
+    /// A newer message took its place while it was under way.
+    #[serde(default)]
+    pub(crate) superseded: bool,
+}
+
+/// One alert of a message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Cover {
+    pub(crate) rule: RuleId,
+    pub(crate) alert: Fingerprint,
+    /// None: that it is over.
+    pub(crate) content: Option<Severity>,
+}
+
+/// The id of a message: the same for the same decision, whatever happens to the process.
+pub(crate) fn notification_id(
+    subject: &Subject,
+    episode: u64,
+    sequence: u64,
+    notifier: &NotifierId,
+) -> NotificationId {
+    let digest = Sha256::new()
+        .chain_update(subject.to_string())
+        .chain_update(format!("\0{episode}\0{sequence}\0{notifier}"))
+        .finalize();
+    let hex: String = digest[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    NotificationId::new(hex)
+}
+
+/// The wait after the `attempts`-th failure.
+pub(crate) fn back_off(
+    policy: &DeliveryPolicy,
+    seed: u64,
+    id: &NotificationId,
+    attempts: u32,
+    answered: bool,
+    few_wait: bool,
+    retry_after: Option<Duration>,
+) -> Duration {
+    let growth = policy
+        .factor
+        .powi(i32::try_from(attempts.saturating_sub(1)).unwrap_or(i32::MAX));
+    let plain = policy.first_retry.as_secs_f64() * growth;
+    let mut wait = plain.min(policy.max_retry.as_secs_f64());
+    if !answered && few_wait {
+        wait = wait.min(QUICK_RETRY.as_secs_f64());
+    }
+    wait *= 1.0 + policy.jitter * spread(seed, id, attempts);
+    let wait = Duration::from_secs_f64(wait.max(0.0));
+    wait.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX))
+}
+
+/// Between -1 and 1; the same for the same seed, message and attempt.
+fn spread(seed: u64, id: &NotificationId, attempts: u32) -> f64 {
+    let digest = Sha256::new()
+        .chain_update(seed.to_be_bytes())
+        .chain_update(id.as_str())
+        .chain_update(attempts.to_be_bytes())
+        .finalize();
+    let mut first = [0; 4];
+    first.copy_from_slice(&digest[..4]);
+    f64::from(u32::from_be_bytes(first)) / f64::from(u32::MAX) * 2.0 - 1.0
+}
+
+/// What a message that is over-taken or given up was for, as events name it.
+pub(crate) fn reason_of(item: &Item) -> Reason {
+    item.notification.reason
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(attempts: u32, answered: bool, few: bool, retry_after: Option<u64>) -> u64 {
+        let policy = DeliveryPolicy {
+            jitter: 0.0,
+            ..DeliveryPolicy::default()
+        };
+        let id = NotificationId::new("x");
+        let after = retry_after.map(Duration::from_secs);
+        back_off(&policy, 1, &id, attempts, answered, few, after).as_secs()
+    }
+
+    #[test]
+    fn the_wait_doubles_to_its_cap_and_retry_after_is_a_minimum() {
+        assert_eq!(
+            [1, 2, 3, 7, 40].map(|n| wait(n, true, true, None)),
+            [5, 10, 20, 300, 300]
+        );
+        assert_eq!(
+            wait(4, false, true, None),
+            5,
+            "a connection comes back soon"
+        );
+        assert_eq!(wait(4, false, false, None), 40, "not where many wait");
+        assert_eq!(wait(1, true, true, Some(30)), 30);
+        assert_eq!(wait(7, true, true, Some(30)), 300);
+        assert_eq!(wait(1, true, true, Some(999_999)), 3_600);
+    }
+
+    #[test]
+    fn jitter_spreads_and_repeats_exactly() {
+        let policy = DeliveryPolicy::default();
+        let wait = |id: &str| back_off(&policy, 7, &NotificationId::new(id), 1, true, true, None);
+        assert_eq!(wait("a"), wait("a"));
+        assert_ne!(wait("a"), wait("b"));
+        for id in ["a", "b", "c", "d", "e"] {
+            assert!(
+                (4.0..=6.0).contains(&wait(id).as_secs_f64()),
+                "{:?}",
+                wait(id)
+            );
+        }
+    }
+}

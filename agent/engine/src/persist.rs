@@ -1,0 +1,263 @@
+//! From changes to records, and back after a restart (alerting.md 1.4).
+//!
+//! Each record is a JSON object of its own; unknown keys are passed over and missing ones take their
+//! default, so that a record of an older version can be read.
+
+use crate::alert::{Alert, More};
+use crate::effect::{Effects, Happening, RecordChange, Table};
+use crate::group::Group;
+use crate::input::Silence;
+use crate::machine::Phase;
+use crate::model::{Instance, Labels, Moment, Now, RuleId};
+use crate::outbox::{Slot, Subject};
+use crate::policy::Policy;
+use crate::recovery::Ledger;
+use crate::state::{RestoreError, RuleState, State};
+use crate::turn::{Turn, meta};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Key of the engine's own record.
+const ENGINE: &str = "engine";
+
+/// Prefix of a rule's last round.
+const ROUND: &str = "round/";
+
+/// One alert as stored.
+#[derive(Serialize, Deserialize)]
+struct AlertRecord {
+    rule: RuleId,
+    labels: Labels,
+    phases: [Phase; 4],
+    observed: Option<Moment>,
+    #[serde(default)]
+    absences: u32,
+    more: Option<Box<More>>,
+}
+
+/// One place of the outbox as stored.
+#[derive(Serialize, Deserialize)]
+struct SlotRecord {
+    notifier: crate::model::NotifierId,
+    subject: Subject,
+    slot: Slot,
+}
+
+/// The engine's own memory as stored.
+#[derive(Serialize, Deserialize)]
+struct EngineRecord {
+    born: Moment,
+    #[serde(default)]
+    paused: bool,
+    #[serde(default)]
+    host_starts: VecDeque<Moment>,
+}
+
+impl Turn<'_> {
+    /// Turns everything that changed into records.
+    pub(crate) fn write(&mut self) {
+        let dirty = std::mem::take(&mut self.dirty);
+        let mut records = Vec::new();
+        let mut put = |table: Table, key: String, body: Option<String>| {
+            records.push(RecordChange { table, key, body });
+        };
+        for (rule, fingerprint) in &dirty.alerts {
+            let alert = self.state.alert(rule, fingerprint);
+            let kept = alert.filter(|alert| !alert.is_forgettable());
+            put(
+                Table::Alert,
+                fingerprint.to_string(),
+                kept.and_then(alert_record),
+            );
+        }
+        for key in &dirty.slots {
+            let slot = self.state.outbox.get(key).cloned();
+            let record = slot.map(|slot| SlotRecord {
+                notifier: key.0.clone(),
+                subject: key.1.clone(),
+                slot,
+            });
+            put(
+                Table::Outbox,
+                format!("{}/{}", key.0, key.1),
+                record.as_ref().and_then(json),
+            );
+        }
+        for key in &dirty.groups {
+            put(
+                Table::Group,
+                key.clone(),
+                self.state.groups.get(key).and_then(json),
+            );
+        }
+        for key in &dirty.ledgers {
+            let ledger = self.state.ledgers.get(key);
+            put(
+                Table::Attempt,
+                format!("{}/{}", key.0, key.1),
+                ledger.and_then(json),
+            );
+        }
+        for id in &dirty.silences {
+            put(
+                Table::Silence,
+                id.to_string(),
+                self.state.silences.get(id).and_then(json),
+            );
+        }
+        for rule in &dirty.rounds {
+            let state = self.state.rules.get(rule);
+            let busy = state.filter(|state| {
+                let mut alerts = state.live.values().filter_map(|f| state.alerts.get(f));
+                alerts.any(|alert| !alert.is_quiet())
+            });
+            // A round in which all is quiet needs no memory; the records of its alerts say so.
+            if let Some(observed) = busy.and_then(|state| state.observed) {
+                put(Table::Engine, format!("{ROUND}{rule}"), json(&observed));
+            }
+        }
+        if dirty.engine {
+            let record = EngineRecord {
+                born: self.state.born,
+                paused: self.state.paused,
+                host_starts: self.state.host_starts.clone(),
+            };
+            put(Table::Engine, ENGINE.to_owned(), json(&record));
+        }
+        self.effects.records = records;
+    }
+}
+
+fn alert_record(alert: &Alert) -> Option<String> {
+    json(&AlertRecord {
+        rule: alert.instance.rule.clone(),
+        labels: alert.instance.labels.clone(),
+        phases: alert.phases,
+        observed: alert.observed,
+        absences: alert.absences,
+        more: alert.more.clone(),
+    })
+}
+
+/// None cannot happen: all records are plain maps, lists, texts and finite numbers; a value that is not
+/// finite is stored as null.
+fn json<T: Serialize>(value: &T) -> Option<String> {
+    serde_json::to_string(value).ok()
+}
+
+impl State {
+    /// Takes up the committed rows after a restart at `now`. Rows that cannot be read are left out and
+    /// named; the effects close what the outage left open (attempts that ran become lost, rules that
+    /// are gone resolve).
+    pub fn restore(
+        rows: impl IntoIterator<Item = (Table, String, String)>,
+        policy: &Policy,
+        now: Now,
+    ) -> (Self, Effects, Vec<RestoreError>) {
+        let mut state = State::new(policy, now);
+        let mut errors = Vec::new();
+        let mut rounds: Vec<(RuleId, Moment)> = Vec::new();
+        for (table, key, body) in rows {
+            let read = match table {
+                Table::Alert => read(&body).map(|record| state.take_alert(record)),
+                Table::Outbox => read(&body).map(|record| state.take_slot(record, now)),
+                Table::Group => read::<Group>(&body).map(|group| {
+                    state.groups.insert(key.clone(), group);
+                }),
+                Table::Attempt => read::<Ledger>(&body).map(|ledger| {
+                    let key = (ledger.procedure.clone(), ledger.alert);
+                    state.ledgers.insert(key, ledger);
+                }),
+                Table::Silence => read::<Silence>(&body).map(|silence| {
+                    state.silences.insert(silence.id.clone(), silence);
+                }),
+                Table::Engine => match key.strip_prefix(ROUND) {
+                    Some(rule) => read(&body).map(|at| rounds.push((RuleId::new(rule), at))),
+                    None => read::<EngineRecord>(&body).map(|record| {
+                        state.born = record.born;
+                        state.paused = record.paused;
+                        state.host_starts = record.host_starts;
+                    }),
+                },
+            };
+            if let Err(message) = read {
+                errors.push(RestoreError {
+                    table,
+                    key,
+                    message,
+                });
+            }
+        }
+        for (rule, at) in rounds {
+            state.take_round(&rule, at);
+        }
+        let mut turn = Turn::new(&mut state, policy, now);
+        turn.event(None, Happening::Back { from: "restart" });
+        turn.begin_anew();
+        turn.lose_attempts();
+        turn.reload();
+        turn.end_meta(meta::DEAD_LETTER);
+        turn.dirty.engine = true;
+        let effects = turn.finish();
+        (state, effects, errors)
+    }
+
+    fn take_alert(&mut self, record: AlertRecord) {
+        let instance = Arc::new(Instance::new(record.rule, record.labels));
+        let mut alert = Alert::new(instance.clone());
+        alert.phases = record.phases;
+        alert.observed = record.observed;
+        alert.absences = record.absences;
+        alert.more = record.more;
+        let rule = self
+            .rules
+            .entry(instance.rule.clone())
+            .or_insert_with(|| RuleState {
+                fresh: true,
+                ..RuleState::default()
+            });
+        rule.live
+            .insert(instance.labels.clone(), instance.fingerprint);
+        rule.alerts.insert(instance.fingerprint, alert);
+    }
+
+    /// What was under way may not have arrived: it is sent again, with the same id.
+    fn take_slot(&mut self, record: SlotRecord, now: Now) {
+        let SlotRecord {
+            notifier,
+            subject,
+            mut slot,
+        } = record;
+        if let Some(flying) = slot.flying.take()
+            && slot.waiting.is_none()
+        {
+            slot.waiting = Some(flying);
+        }
+        if let Some(waiting) = &mut slot.waiting {
+            waiting.superseded = false;
+            waiting.next_at = waiting
+                .next_at
+                .min(now.at + std::time::Duration::from_secs(3_600));
+        }
+        self.outbox.insert((notifier, subject), slot);
+    }
+
+    /// Alerts that were observed in their rule's last round have no row of their own for it.
+    fn take_round(&mut self, rule: &RuleId, at: Moment) {
+        let Some(state) = self.rules.get_mut(rule) else {
+            return;
+        };
+        for alert in state.alerts.values_mut() {
+            let lagging = alert.absences > 0 || alert.more.as_ref().is_some_and(|m| m.lagging);
+            if !lagging && !alert.is_quiet() {
+                alert.observed = alert.observed.max(Some(at));
+            }
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &str) -> Result<T, String> {
+    serde_json::from_str(body).map_err(|error| error.to_string())
+}
