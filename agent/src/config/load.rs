@@ -79,7 +79,7 @@ pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Loaded, Re
         return from_texts(&[], environment);
     };
     let text = read_file(&main).map_err(|finding| Rejected {
-        mistakes: vec![finding],
+        mistakes: vec![*finding],
         files: vec![main.clone()],
     })?;
     let mut joined = Joined::new(SourceFile {
@@ -190,7 +190,7 @@ impl Joined {
                         role: Role::Include,
                     }),
                     Err(finding) => {
-                        self.findings.push(finding);
+                        self.findings.push(*finding);
                         self.missing.push(path);
                     }
                 }
@@ -415,18 +415,20 @@ fn findings(
 }
 
 /// Reads one file, with everything that can be wrong with it as a whole.
-fn read_file(path: &Path) -> Result<Arc<str>, Finding> {
+fn read_file(path: &Path) -> Result<Arc<str>, Box<Finding>> {
     use std::io::Read;
-    let wrong = |message: String, help: &str| Finding {
-        level: Level::Error,
-        file: path.to_owned(),
-        line: 0,
-        column: 0,
-        key: String::new(),
-        message,
-        help: (!help.is_empty()).then(|| help.to_owned()),
-        text: String::new(),
-        width: 0,
+    let wrong = |message: String, help: &str| {
+        Box::new(Finding {
+            level: Level::Error,
+            file: path.to_owned(),
+            line: 0,
+            column: 0,
+            key: String::new(),
+            message,
+            help: (!help.is_empty()).then(|| help.to_owned()),
+            text: String::new(),
+            width: 0,
+        })
     };
     let failed = |error: std::io::Error| {
         let help = match error.kind() {
@@ -482,11 +484,9 @@ fn read_file(path: &Path) -> Result<Arc<str>, Finding> {
     };
     if let Some((at, message, help)) = bad {
         let (line, column) = place(at);
-        return Err(Finding {
-            line,
-            column,
-            ..wrong(message.to_owned(), help)
-        });
+        let mut finding = wrong(message.to_owned(), help);
+        (finding.line, finding.column) = (line, column);
+        return Err(finding);
     }
     Ok(String::from_utf8(bytes).unwrap_or_default().into())
 }

@@ -153,19 +153,19 @@ fn rule(config: &Config, raw: &RawRule, policy: &RulePolicy, to: &Reader<'_>) {
     let every = feeding.iter().map(|probe| probe.every).min();
     let slowest = feeding.iter().map(|probe| longest(probe)).min();
     for input in inputs {
-        if let (Some(over), Some(every)) = (&input.over, slowest) {
-            if over.value < every * 2 {
-                to.mistake(
-                    over.at,
-                    &format!("{path}.over"),
-                    format!(
-                        "a window of {} holds fewer than two rounds of {}",
-                        show(over.value),
-                        show(every)
-                    ),
-                    "make `over` at least twice the probe's interval",
-                );
-            }
+        if let (Some(over), Some(every)) = (&input.over, slowest)
+            && over.value < every * 2
+        {
+            to.mistake(
+                over.at,
+                &format!("{path}.over"),
+                format!(
+                    "a window of {} holds fewer than two rounds of {}",
+                    show(over.value),
+                    show(every)
+                ),
+                "make `over` at least twice the probe's interval",
+            );
         }
         metric(config, &input.metric, &path, to);
     }

@@ -227,15 +227,15 @@ fn input(table: &Table<'_, '_>, name: &str) -> Option<RawInput> {
     }
     let over = table.duration("over");
     let aggregate = table.get("aggregate").and_then(|entry| aggregate(&entry));
-    if let (Some(aggregate), false) = (&aggregate, table.has("over")) {
-        if aggregate.value != Aggregate::Last {
-            table.reader().mistake(
-                aggregate.at,
-                &format!("{}.aggregate", table.path()),
-                "`aggregate` needs a window",
-                "add over = \"5m\"",
-            );
-        }
+    if let (Some(aggregate), false) = (&aggregate, table.has("over"))
+        && aggregate.value != Aggregate::Last
+    {
+        table.reader().mistake(
+            aggregate.at,
+            &format!("{}.aggregate", table.path()),
+            "`aggregate` needs a window",
+            "add over = \"5m\"",
+        );
     }
     let matches = table
         .table("match")
