@@ -7,8 +7,9 @@ use super::finding::{Finding, Level};
 use super::include;
 use super::model::{Config, Source};
 use super::read::{Reader, nearest};
-use super::{raw, resolve, warn};
+use super::{raw, resolve, syntax, warn};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use toml::de::DeTable;
@@ -231,25 +232,35 @@ impl Joined {
 
     fn resolve(mut self, environment: &Environment) -> Result<Loaded, Rejected> {
         let files = &self.files;
-        let parsed: Vec<_> = files
+        let mut syntax: Vec<Draft> = Vec::new();
+        let sound: Vec<Cow<'_, str>> = files
             .0
             .iter()
-            .map(|file| DeTable::parse_recoverable(&file.text))
+            .enumerate()
+            .map(|(index, file)| {
+                let (text, errors) = syntax::sound(&file.text);
+                syntax.extend(
+                    errors
+                        .iter()
+                        .map(|error| syntax::draft(&file.text, index, error)),
+                );
+                text
+            })
             .collect();
-        let mut syntax: Vec<Draft> = Vec::new();
-        for (index, (_, errors)) in parsed.iter().enumerate() {
-            syntax.extend(errors.iter().map(|error| syntax_draft(files, index, error)));
-        }
+        let parsed: Vec<_> = sound
+            .iter()
+            .map(|text| DeTable::parse_recoverable(text).0)
+            .collect();
         let reader = Reader::new(files);
         for (index, file) in files.0.iter().enumerate() {
             if file.role == Role::Include {
-                only_main(&reader, index, parsed[index].0.get_ref());
+                only_main(&reader, index, parsed[index].get_ref());
             }
         }
         let parts = parsed
             .iter()
             .enumerate()
-            .map(|(index, (table, _))| (index, table.get_ref()))
+            .map(|(index, table)| (index, table.get_ref()))
             .collect();
         let raw = raw::read(&reader.root(parts));
         let config = resolve::resolve(&raw, &reader, environment, self.source());
@@ -337,40 +348,6 @@ fn only_main<'a>(reader: &Reader<'a>, index: usize, table: &'a DeTable<'a>) {
     );
 }
 
-fn syntax_draft(files: &Files, index: usize, error: &toml::de::Error) -> Draft {
-    let text = &files.0[index].text;
-    let span = error.span().unwrap_or(0..0);
-    let message = error.message();
-    let help = match message {
-        m if m.starts_with("duplicate key") => {
-            Some("every key may be given once; several probes or rules are [[probe]], [[rule]]")
-        }
-        m if m.starts_with("string values must be quoted") => Some("write key = \"value\""),
-        m if m.starts_with("invalid value") || m.starts_with("missing value") => {
-            Some("write \"text\", a number, true, false, [list] or { table }")
-        }
-        m if m.contains("newline") && m.contains("string")
-            || m.starts_with("invalid basic string") =>
-        {
-            Some("close the string with a quotation mark on the same line")
-        }
-        _ => None,
-    };
-    // An error at the very end points behind the last line; its last character is what one can show.
-    let start = span.start.min(text.trim_end().len());
-    Draft {
-        at: super::file::Place {
-            file: index,
-            start,
-            end: span.end.max(start),
-        },
-        key: String::new(),
-        message: format!("not valid TOML: {}", message.trim()),
-        help: help.map(str::to_owned),
-        absence: false,
-    }
-}
-
 /// Drafts as findings, in order. Where syntax is broken, what follows from it is left out: a second
 /// error of the same line, and everything that says that something is not there.
 fn findings(
@@ -405,7 +382,7 @@ fn findings(
         let finding = files.finding(level, draft);
         let echo = all[..syntax_errors]
             .iter()
-            .any(|(_, f)| (f.line, &f.file) == (finding.line, &finding.file));
+            .any(|(_, error)| (error.line, &error.file) == (finding.line, &finding.file));
         if !echo && all.last().is_none_or(|(_, last)| *last != finding) {
             all.push((at, finding));
         }

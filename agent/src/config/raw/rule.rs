@@ -2,7 +2,8 @@
 
 use super::super::file::{At, Place};
 use super::super::read::{Entry, Json, PerSeverityTable, Table, shared};
-use super::settings::{max_instances, value};
+use super::settings::value;
+use super::timing::max_instances;
 use crate::config::Aggregate;
 use std::sync::Arc;
 use std::time::Duration;
