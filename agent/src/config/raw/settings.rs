@@ -16,6 +16,7 @@ pub(crate) struct RawAgent {
     pub(crate) labels: Vec<(At<String>, String)>,
     pub(crate) data_dir: Option<At<PathBuf>>,
     pub(crate) plugins: Option<At<PathBuf>>,
+    pub(crate) packs: Vec<At<String>>,
 }
 
 pub(super) fn agent(root: &Table<'_, '_>) -> RawAgent {
@@ -24,11 +25,14 @@ pub(super) fn agent(root: &Table<'_, '_>) -> RawAgent {
     };
     // `include` and `packs` of the main file were followed before this; here only their type is
     // checked. That they stand in another file is told elsewhere.
-    for key in ["include", "packs"] {
-        if let Some(entry) = table.all(key).first() {
-            entry.strings(false);
-        }
-    }
+    let first = |key| {
+        table
+            .all(key)
+            .first()
+            .and_then(|entry| entry.strings(false))
+    };
+    first("include");
+    let packs = first("packs").unwrap_or_default();
     let host = table.string("host").filter(|host| {
         let good = !host.value.is_empty()
             && host.value.len() <= 253
@@ -59,6 +63,7 @@ pub(super) fn agent(root: &Table<'_, '_>) -> RawAgent {
         labels,
         data_dir: table.path_of("data_dir"),
         plugins: table.path_of("plugins"),
+        packs,
     };
     table.finish();
     raw
