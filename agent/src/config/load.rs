@@ -6,7 +6,7 @@ use super::file::{At, Draft, Files, Role, SourceFile};
 use super::finding::{Finding, Level};
 use super::include;
 use super::model::{Config, Source};
-use super::read::{Reader, nearest};
+use super::read::{MISTAKES_MAX, Reader, nearest};
 use super::{raw, resolve, syntax, warn};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
@@ -16,9 +16,6 @@ use toml::de::DeTable;
 
 /// Bytes of one file at most. A thousand rules take a third of it.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-
-/// Findings that are worked out at most; nobody reads more, and a mistaken file of a megabyte must not cost minutes.
-const FINDINGS_MAX: usize = 500;
 
 /// What runs without any file.
 const BUILT_IN: &str = include_str!("../../../config/builtin.toml");
@@ -362,7 +359,7 @@ fn findings(
         drafts.retain(|draft| !draft.absence);
     }
     syntax.sort_by_key(|draft| draft.at);
-    syntax.truncate(FINDINGS_MAX);
+    syntax.truncate(MISTAKES_MAX);
     let mut all: Vec<(super::file::Place, Finding)> = Vec::new();
     for draft in syntax {
         let at = draft.at;
@@ -376,7 +373,7 @@ fn findings(
     }
     let syntax_errors = all.len();
     drafts.sort_by_key(|draft| draft.at);
-    drafts.truncate(FINDINGS_MAX);
+    drafts.truncate(MISTAKES_MAX);
     for draft in drafts {
         let at = draft.at;
         let finding = files.finding(level, draft);

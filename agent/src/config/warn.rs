@@ -263,7 +263,7 @@ fn metric(config: &Config, metric: &At<String>, path: &str, to: &Reader<'_>) {
         return;
     }
     let meant = nearest(&metric.value, known::HOST_METRICS.iter().copied())
-        .filter(|meant| strsim::damerau_levenshtein(meant, &metric.value) <= 2);
+        .filter(|meant| strsim::osa_distance(meant, &metric.value) <= 2);
     if nobody_yields(config, &metric.value) {
         to.mistake(
             metric.at,

@@ -19,6 +19,12 @@ use toml::de::{DeTable, DeValue};
 /// Longest duration that makes sense anywhere; keeps arithmetic on moments far from its bounds.
 const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
 
+/// Findings that are worked out at most; nobody reads more, and a mistaken file of a megabyte must not cost minutes.
+pub(in crate::config) const MISTAKES_MAX: usize = 500;
+
+/// Mistakes for which the nearest name is looked up.
+const SUGGESTIONS_MAX: usize = 100;
+
 /// Collects what is found while reading.
 pub(in crate::config) struct Reader<'a> {
     /// The texts.
@@ -133,6 +139,18 @@ impl<'a> Reader<'a> {
         if let Some(last) = self.drafts.borrow_mut().last_mut() {
             last.absence = true;
         }
+    }
+
+    /// The nearest of `candidates` to a name that leads nowhere; none once so much is wrong that
+    /// nobody reads on: comparing thousands of names with thousands would take minutes.
+    pub(in crate::config) fn near<'c>(
+        &self,
+        name: &str,
+        candidates: impl IntoIterator<Item = &'c str>,
+    ) -> Option<&'c str> {
+        (self.drafts.borrow().len() < SUGGESTIONS_MAX)
+            .then(|| nearest(name, candidates))
+            .flatten()
     }
 
     /// Everything found.
@@ -284,7 +302,7 @@ impl<'a, 'r> Table<'a, 'r> {
                 } else {
                     format!("unknown key `{name}` in `{}`", self.path)
                 };
-                let help = match nearest(name, asked.iter().copied()) {
+                let help = match self.reader.near(name, asked.iter().copied()) {
                     Some(meant) => format!("did you mean `{meant}`?"),
                     None if self.path.is_empty() => {
                         format!("every key stands in a table: {}", asked.join(", "))

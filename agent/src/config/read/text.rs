@@ -40,8 +40,13 @@ pub(in crate::config) fn nearest<'c>(
 ) -> Option<&'c str> {
     candidates
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.len().max(name.len()) / 3).max(1))
+        .filter_map(|candidate| {
+            let far = (candidate.len().max(name.len()) / 3).max(1);
+            // The lengths alone rule out most, at no cost.
+            let distance = (candidate.len().abs_diff(name.len()) <= far)
+                .then(|| strsim::osa_distance(name, candidate))?;
+            (distance <= far).then_some((distance, candidate))
+        })
         .min()
         .map(|(_, candidate)| candidate)
 }
