@@ -30,9 +30,11 @@ pub(super) const HOST_METRICS: &[&str] = &[
 const HOST_BEGINNINGS: &[&str] = &[
     "boot_",
     "cgroup_",
+    "context_",
     "cpu_",
     "disk_",
     "filesystem_",
+    "forks_",
     "host_",
     "load",
     "memory_",
@@ -42,6 +44,7 @@ const HOST_BEGINNINGS: &[&str] = &[
     "process",
     "swap_",
     "system_",
+    "thread_",
     "uptime_",
 ];
 

@@ -6,18 +6,16 @@ use super::file::{At, Draft, Files, Role, SourceFile};
 use super::finding::{Finding, Level};
 use super::include;
 use super::model::{Config, Source};
-use super::read::{Reader, nearest};
-use super::{raw, resolve, warn};
+use super::read::{MISTAKES_MAX, Reader, nearest};
+use super::{raw, resolve, syntax, warn};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use toml::de::DeTable;
 
 /// Bytes of one file at most. A thousand rules take a third of it.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-
-/// Findings that are worked out at most; nobody reads more, and a mistaken file of a megabyte must not cost minutes.
-const FINDINGS_MAX: usize = 500;
 
 /// What runs without any file.
 const BUILT_IN: &str = include_str!("../../../config/builtin.toml");
@@ -80,7 +78,7 @@ pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Loaded, Re
         return from_texts(&[], environment);
     };
     let text = read_file(&main).map_err(|finding| Rejected {
-        mistakes: vec![finding],
+        mistakes: vec![*finding],
         files: vec![main.clone()],
     })?;
     let mut joined = Joined::new(SourceFile {
@@ -215,7 +213,7 @@ impl Joined {
                         role: Role::Include,
                     }),
                     Err(finding) => {
-                        self.findings.push(finding);
+                        self.findings.push(*finding);
                         self.missing.push(path);
                     }
                 }
@@ -256,25 +254,35 @@ impl Joined {
 
     fn resolve(mut self, environment: &Environment) -> Result<Loaded, Rejected> {
         let files = &self.files;
-        let parsed: Vec<_> = files
+        let mut syntax: Vec<Draft> = Vec::new();
+        let sound: Vec<Cow<'_, str>> = files
             .0
             .iter()
-            .map(|file| DeTable::parse_recoverable(&file.text))
+            .enumerate()
+            .map(|(index, file)| {
+                let (text, errors) = syntax::sound(&file.text);
+                syntax.extend(
+                    errors
+                        .iter()
+                        .map(|error| syntax::draft(&file.text, index, error)),
+                );
+                text
+            })
             .collect();
-        let mut syntax: Vec<Draft> = Vec::new();
-        for (index, (_, errors)) in parsed.iter().enumerate() {
-            syntax.extend(errors.iter().map(|error| syntax_draft(files, index, error)));
-        }
+        let parsed: Vec<_> = sound
+            .iter()
+            .map(|text| DeTable::parse_recoverable(text).0)
+            .collect();
         let reader = Reader::new(files);
         for (index, file) in files.0.iter().enumerate() {
             if file.role == Role::Include {
-                only_main(&reader, index, parsed[index].0.get_ref());
+                only_main(&reader, index, parsed[index].get_ref());
             }
         }
         let parts = parsed
             .iter()
             .enumerate()
-            .map(|(index, (table, _))| (index, table.get_ref()))
+            .map(|(index, table)| (index, table.get_ref()))
             .collect();
         let raw = raw::read(&reader.root(parts));
         let config = resolve::resolve(&raw, &reader, environment, self.source());
@@ -362,40 +370,6 @@ fn only_main<'a>(reader: &Reader<'a>, index: usize, table: &'a DeTable<'a>) {
     );
 }
 
-fn syntax_draft(files: &Files, index: usize, error: &toml::de::Error) -> Draft {
-    let text = &files.0[index].text;
-    let span = error.span().unwrap_or(0..0);
-    let message = error.message();
-    let help = match message {
-        m if m.starts_with("duplicate key") => {
-            Some("every key may be given once; several probes or rules are [[probe]], [[rule]]")
-        }
-        m if m.starts_with("string values must be quoted") => Some("write key = \"value\""),
-        m if m.starts_with("invalid value") || m.starts_with("missing value") => {
-            Some("write \"text\", a number, true, false, [list] or { table }")
-        }
-        m if m.contains("newline") && m.contains("string")
-            || m.starts_with("invalid basic string") =>
-        {
-            Some("close the string with a quotation mark on the same line")
-        }
-        _ => None,
-    };
-    // An error at the very end points behind the last line; its last character is what one can show.
-    let start = span.start.min(text.trim_end().len());
-    Draft {
-        at: super::file::Place {
-            file: index,
-            start,
-            end: span.end.max(start),
-        },
-        key: String::new(),
-        message: format!("not valid TOML: {}", message.trim()),
-        help: help.map(str::to_owned),
-        absence: false,
-    }
-}
-
 /// Drafts as findings, in order. Where syntax is broken, what follows from it is left out: a second
 /// error of the same line, and everything that says that something is not there.
 fn findings(
@@ -410,7 +384,7 @@ fn findings(
         drafts.retain(|draft| !draft.absence);
     }
     syntax.sort_by_key(|draft| draft.at);
-    syntax.truncate(FINDINGS_MAX);
+    syntax.truncate(MISTAKES_MAX);
     let mut all: Vec<(super::file::Place, Finding)> = Vec::new();
     for draft in syntax {
         let at = draft.at;
@@ -424,13 +398,13 @@ fn findings(
     }
     let syntax_errors = all.len();
     drafts.sort_by_key(|draft| draft.at);
-    drafts.truncate(FINDINGS_MAX);
+    drafts.truncate(MISTAKES_MAX);
     for draft in drafts {
         let at = draft.at;
         let finding = files.finding(level, draft);
         let echo = all[..syntax_errors]
             .iter()
-            .any(|(_, f)| (f.line, &f.file) == (finding.line, &finding.file));
+            .any(|(_, error)| (error.line, &error.file) == (finding.line, &finding.file));
         if !echo && all.last().is_none_or(|(_, last)| *last != finding) {
             all.push((at, finding));
         }
@@ -440,18 +414,20 @@ fn findings(
 }
 
 /// Reads one file, with everything that can be wrong with it as a whole.
-fn read_file(path: &Path) -> Result<Arc<str>, Finding> {
+fn read_file(path: &Path) -> Result<Arc<str>, Box<Finding>> {
     use std::io::Read;
-    let wrong = |message: String, help: &str| Finding {
-        level: Level::Error,
-        file: path.to_owned(),
-        line: 0,
-        column: 0,
-        key: String::new(),
-        message,
-        help: (!help.is_empty()).then(|| help.to_owned()),
-        text: String::new(),
-        width: 0,
+    let wrong = |message: String, help: &str| {
+        Box::new(Finding {
+            level: Level::Error,
+            file: path.to_owned(),
+            line: 0,
+            column: 0,
+            key: String::new(),
+            message,
+            help: (!help.is_empty()).then(|| help.to_owned()),
+            text: String::new(),
+            width: 0,
+        })
     };
     let failed = |error: std::io::Error| {
         let help = match error.kind() {
@@ -507,11 +483,9 @@ fn read_file(path: &Path) -> Result<Arc<str>, Finding> {
     };
     if let Some((at, message, help)) = bad {
         let (line, column) = place(at);
-        return Err(Finding {
-            line,
-            column,
-            ..wrong(message.to_owned(), help)
-        });
+        let mut finding = wrong(message.to_owned(), help);
+        (finding.line, finding.column) = (line, column);
+        return Err(finding);
     }
     Ok(String::from_utf8(bytes).unwrap_or_default().into())
 }

@@ -20,6 +20,7 @@ mod model;
 mod raw;
 mod read;
 mod resolve;
+mod syntax;
 #[cfg(test)]
 mod tests;
 mod warn;

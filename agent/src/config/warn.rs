@@ -3,7 +3,7 @@
 //! Only what is certain is said: a rule whose probe cannot be known before it runs gets no warning
 //! about that probe's interval.
 
-use super::file::{At, Place};
+use super::file::{At, Place, Role};
 use super::known;
 use super::model::{Config, ProbeConfig};
 use super::raw::{Raw, RawJudge, RawRule};
@@ -33,6 +33,7 @@ pub(super) fn warn(config: &Config, raw: &Raw, to: &Reader<'_>) {
             self::rule(config, rule, &config.policy.rules[at], to);
         }
     }
+    packs(config, raw, to);
     notifiers(config, raw, to);
     for (recovery, policy) in raw.recoveries.iter().zip(&config.policy.procedures) {
         let at = recovery
@@ -153,21 +154,24 @@ fn rule(config: &Config, raw: &RawRule, policy: &RulePolicy, to: &Reader<'_>) {
     let every = feeding.iter().map(|probe| probe.every).min();
     let slowest = feeding.iter().map(|probe| longest(probe)).min();
     for input in inputs {
-        if let (Some(over), Some(every)) = (&input.over, slowest) {
-            if over.value < every * 2 {
-                to.mistake(
-                    over.at,
-                    &format!("{path}.over"),
-                    format!(
-                        "a window of {} holds fewer than two rounds of {}",
-                        show(over.value),
-                        show(every)
-                    ),
-                    "make `over` at least twice the probe's interval",
-                );
-            }
+        if let (Some(over), Some(every)) = (&input.over, slowest)
+            && over.value < every * 2
+        {
+            to.mistake(
+                over.at,
+                &format!("{path}.over"),
+                format!(
+                    "a window of {} holds fewer than two rounds of {}",
+                    show(over.value),
+                    show(every)
+                ),
+                "make `over` at least twice the probe's interval",
+            );
         }
-        metric(config, &input.metric, &path, to);
+        // A pack is written for every host: what it cannot judge here is told once for the whole pack.
+        if to.files.0[raw.id.at.file].role != Role::Pack {
+            metric(config, &input.metric, &path, to);
+        }
     }
     if let (Some(wait), Some(every)) = (&raw.wait, every) {
         let shortest = wait.named.iter().flatten().filter(|w| !w.is_zero()).min();
@@ -209,6 +213,42 @@ fn rule(config: &Config, raw: &RawRule, policy: &RulePolicy, to: &Reader<'_>) {
     }
 }
 
+/// Packs of which a rule has nothing to judge here.
+fn packs(config: &Config, raw: &Raw, to: &Reader<'_>) {
+    for pack in &raw.agent.packs {
+        let prefix = format!("<pack {}>:", pack.value);
+        let idle = config.rules.iter().filter(|rule| {
+            rule.origin.starts_with(&prefix)
+                && rule
+                    .inputs
+                    .iter()
+                    .any(|input| nobody_yields(config, &input.metric))
+        });
+        let count = idle.count();
+        if count > 0 {
+            to.mistake(
+                pack.at,
+                "agent.packs",
+                format!(
+                    "{count} rules of the pack {:?} judge metrics that no configured probe yields",
+                    pack.value
+                ),
+                "configure a probe for them, or leave the pack out; the head of the pack names its metrics",
+            );
+        }
+    }
+}
+
+/// Whether it is certain that no configured probe yields `metric`.
+fn nobody_yields(config: &Config, metric: &str) -> bool {
+    !config.probes.is_empty()
+        && !metric.starts_with("watchfire_")
+        && config
+            .probes
+            .iter()
+            .all(|probe| known::yields(probe, metric) == Some(false))
+}
+
 /// A metric that no configured probe can yield, where that is certain; or one that looks mistyped.
 fn metric(config: &Config, metric: &At<String>, path: &str, to: &Reader<'_>) {
     if config.probes.is_empty() || metric.value.starts_with("watchfire_") {
@@ -223,8 +263,8 @@ fn metric(config: &Config, metric: &At<String>, path: &str, to: &Reader<'_>) {
         return;
     }
     let meant = nearest(&metric.value, known::HOST_METRICS.iter().copied())
-        .filter(|meant| strsim::damerau_levenshtein(meant, &metric.value) <= 2);
-    if !answers.contains(&Some(true)) {
+        .filter(|meant| strsim::osa_distance(meant, &metric.value) <= 2);
+    if nobody_yields(config, &metric.value) {
         to.mistake(
             metric.at,
             &format!("{path}.metric"),

@@ -6,15 +6,14 @@ mod grant;
 mod probe;
 mod rule;
 mod settings;
+mod timing;
 
 pub(super) use alert::{RawInhibit, RawNotifier, RawRecovery, RawRoute};
 pub(super) use grant::RawGrant;
 pub(super) use probe::{RawAdaptive, RawAdaptiveChoice, RawProbe};
 pub(super) use rule::{RawInput, RawJudge, RawRule, compile};
-pub(super) use settings::{
-    RawAgent, RawAlerting, RawApi, RawCommand, RawDefaults, RawDelivery, RawLog, RawMail,
-    RawPlugin, RawRecover, RawRetention,
-};
+pub(super) use settings::{RawAgent, RawApi, RawCommand, RawLog, RawMail, RawPlugin, RawRetention};
+pub(super) use timing::{RawAlerting, RawDefaults, RawDelivery, RawRecover};
 
 use super::file::{At, Place};
 use super::read::{Table, is_name};
@@ -67,10 +66,10 @@ pub(super) fn read(root: &Table<'_, '_>) -> Raw {
         commands: settings::commands(root),
         mail: settings::mail(root),
         plugins: settings::plugins(root),
-        defaults: settings::defaults(root),
-        alerting: settings::alerting(root),
-        delivery: settings::delivery(root),
-        recover: settings::recover(root),
+        defaults: timing::defaults(root),
+        alerting: timing::alerting(root),
+        delivery: timing::delivery(root),
+        recover: timing::recover(root),
         probes: root
             .tables("probe")
             .iter()

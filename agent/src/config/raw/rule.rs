@@ -2,7 +2,8 @@
 
 use super::super::file::{At, Place};
 use super::super::read::{Entry, Json, PerSeverityTable, Table, shared};
-use super::settings::{max_instances, value};
+use super::settings::value;
+use super::timing::max_instances;
 use crate::config::Aggregate;
 use std::sync::Arc;
 use std::time::Duration;
@@ -227,15 +228,15 @@ fn input(table: &Table<'_, '_>, name: &str) -> Option<RawInput> {
     }
     let over = table.duration("over");
     let aggregate = table.get("aggregate").and_then(|entry| aggregate(&entry));
-    if let (Some(aggregate), false) = (&aggregate, table.has("over")) {
-        if aggregate.value != Aggregate::Last {
-            table.reader().mistake(
-                aggregate.at,
-                &format!("{}.aggregate", table.path()),
-                "`aggregate` needs a window",
-                "add over = \"5m\"",
-            );
-        }
+    if let (Some(aggregate), false) = (&aggregate, table.has("over"))
+        && aggregate.value != Aggregate::Last
+    {
+        table.reader().mistake(
+            aggregate.at,
+            &format!("{}.aggregate", table.path()),
+            "`aggregate` needs a window",
+            "add over = \"5m\"",
+        );
     }
     let matches = table
         .table("match")

@@ -384,8 +384,9 @@ impl Context<'_> {
     fn grants(&self, grant: &RawGrant, used: &[At<String>], path: &str) {
         for name in &grant.commands {
             if !self.commands.contains(&name.value) {
-                let meant =
-                    super::read::nearest(&name.value, self.commands.iter().map(String::as_str));
+                let meant = self
+                    .reader
+                    .near(&name.value, self.commands.iter().map(String::as_str));
                 self.reader.absence(
                     name.at,
                     &format!("{path}.grant.commands"),
@@ -433,8 +434,9 @@ impl Context<'_> {
     fn declared_secrets(&self, names: &[At<String>], path: &str) {
         for name in names {
             if !self.secrets.contains(&name.value) {
-                let meant =
-                    super::read::nearest(&name.value, self.secrets.iter().map(String::as_str));
+                let meant = self
+                    .reader
+                    .near(&name.value, self.secrets.iter().map(String::as_str));
                 self.reader.absence(
                     name.at,
                     path,

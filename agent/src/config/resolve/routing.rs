@@ -3,7 +3,6 @@
 use super::super::file::At;
 use super::super::model::{NotifierConfig, RecoveryConfig};
 use super::super::raw::{Raw, RawRoute};
-use super::super::read::nearest;
 use super::Context;
 use super::rules::{matchers, per_severity};
 use crate::sandbox::types::{Grants, Kind, Limits};
@@ -271,7 +270,7 @@ fn notifier_exists(context: &Context<'_>, known: &BTreeSet<&str>, id: &At<String
             id.at,
             path,
             format!("no notifier is called {:?}", id.value),
-            match nearest(&id.value, known.iter().copied()) {
+            match context.reader.near(&id.value, known.iter().copied()) {
                 Some(meant) => format!("did you mean {meant:?}?"),
                 None => format!(
                     "write [[notifier]] id = {:?}, plugin = \"notifier-…\"",
@@ -293,7 +292,10 @@ fn rule_exists(context: &Context<'_>, rules: &[RulePolicy], pattern: &At<String>
         pattern.at,
         path,
         format!("no rule is called {text:?}"),
-        match nearest(text, rules.iter().map(|rule| rule.id.as_str())) {
+        match context
+            .reader
+            .near(text, rules.iter().map(|rule| rule.id.as_str()))
+        {
             Some(meant) => format!("did you mean {meant:?}?"),
             None => {
                 "write the id of a rule, or a beginning with `*`, such as \"http-*\"".to_owned()

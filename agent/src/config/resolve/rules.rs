@@ -4,7 +4,7 @@ use super::super::file::{At, Role};
 use super::super::known;
 use super::super::model::{Aggregate, InputConfig, ProbeConfig, RuleConfig};
 use super::super::raw::{Raw, RawInput, RawJudge, RawRule};
-use super::super::read::{PerSeverityTable, nearest};
+use super::super::read::PerSeverityTable;
 use super::{Context, first_eight, labels};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -215,7 +215,7 @@ fn composites(context: &Context<'_>, rules: &[&RawRule]) {
                     child.at,
                     &format!("rule[{id}]"),
                     format!("no rule is called {:?}", child.value),
-                    match nearest(&child.value, children.keys().copied()) {
+                    match context.reader.near(&child.value, children.keys().copied()) {
                         Some(meant) => format!("did you mean {meant:?}?"),
                         None => "write the id of a rule of this configuration".to_owned(),
                     },

@@ -178,6 +178,32 @@ fn what_is_written_arrives() {
     assert_eq!(policy.procedures[0].rules[0].as_str(), "queue-long");
 }
 
+/// What the rule tests of product.md section 6 switch off: waits, repeats, flapping, jitter.
+#[test]
+fn everything_that_waits_can_be_switched_off() {
+    let config = good(
+        "[defaults]\nevery = \"10s\"\n\
+         [alerting]\nstale_after = \"25s\"\ngone_after = 3\nkeep = \"0s\"\nmeta_keep = \"0s\"\nflapping = false\n\
+         [delivery]\nfactor = 2\njitter = 0\n\
+         [recover]\nper_hour = 1000\nboot_grace = \"0s\"\n\
+         [[notifier]]\nid = \"default\"\nplugin = \"x\"\n\
+         [[route]]\nnotify = [\"default\"]\ngroup_by = []\ngroup_wait = \"0s\"\ngroup_interval = \"0s\"\nrepeat = { warning = \"0s\", critical = \"0s\" }\n\
+         [[rule]]\nid = \"pay\"\nmetric = \"fails\"\nover = \"900s\"\naggregate = \"increase\"\nconfig = { at_least = { warning = 3, critical = 10 } }\n",
+    )
+    .config;
+    let policy = &config.policy;
+    assert_eq!(policy.alerting.flapping, None);
+    assert_eq!(policy.alerting.stale_after, Some(secs(25)));
+    assert_eq!(policy.rules[0].keep.0, [Duration::ZERO; 4]);
+    assert_eq!(policy.rules[0].at_least, None);
+    assert_eq!((policy.delivery.factor, policy.delivery.jitter), (2.0, 0.0));
+    assert_eq!(policy.recover.boot_grace, Duration::ZERO);
+    let route = &policy.routes[0];
+    assert!(route.group_by.is_empty() && route.group_wait.is_zero());
+    assert_eq!(route.repeat[Severity::Critical], Duration::ZERO);
+    assert_eq!(route.repeat[Severity::High], secs(14_400));
+}
+
 #[test]
 fn without_a_route_every_notifier_but_the_fallback_hears() {
     let names = |text: &str| -> Vec<String> {

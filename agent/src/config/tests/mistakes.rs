@@ -231,6 +231,19 @@ fn broken_syntax_hides_what_only_follows_from_it_and_nothing_else() {
         ],
     );
     check(
+        "[[probe]]\nid = \"p\"\nplugin = \"x\"\n[[rule]\nid = \"a\"\nmetric = cpu\nkind = 1\n[api]\nfoo = 1\n",
+        &[
+            "4:8 not valid TOML: unclosed array table, expected `]` | write [table] or [[list-of-tables]] on a line of its own",
+            "9:1 unknown key `foo` in `api` | known here: listen, hosts, socket",
+        ],
+    );
+    check(
+        "[[probe]]\nid = \"p\"\nplugin = \"x\"\ngrant = { system = true\nconfig = { a = 1 }\n",
+        &[
+            "5:1 not valid TOML: missing comma between key-value pairs, expected `,` | within { … } and [ … ] commas separate; is a closing bracket missing before this?",
+        ],
+    );
+    check(
         "[api]\nlisten = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n",
         &[
             "3:1 not valid TOML: duplicate key | every key may be given once; several probes or rules are [[probe]], [[rule]]",

@@ -64,6 +64,13 @@ fn metrics_that_nobody_yields() {
             "9:10 probe-host is not known to yield cpu_usage_ration | did you mean \"cpu_usage_ratio\"?",
         ],
     );
+    // A pack says it once.
+    check(
+        &format!("[agent]\npacks = [\"host\", \"service-levels\"]\n{HOST}"),
+        &[
+            "2:18 23 rules of the pack \"service-levels\" judge metrics that no configured probe yields | configure a probe for them, or leave the pack out; the head of the pack names its metrics",
+        ],
+    );
     // Who scrapes may yield anything.
     check(
         &format!(
