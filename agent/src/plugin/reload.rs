@@ -374,8 +374,9 @@ impl Reloader {
             };
             match proof.generation().await {
                 Ok(next) => {
-                    for (name, plugin) in &next.plugins.plugins {
-                        if plugin.rejected.is_none() {
+                    for ((name, ..), loaded) in &self.loaded {
+                        let running = next.plugins.running(name);
+                        if running.is_some_and(|running| Arc::ptr_eq(running, loaded)) {
                             self.survey.accept(name);
                         }
                     }
