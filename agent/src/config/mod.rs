@@ -1,9 +1,31 @@
 //! Configuration: files to [`Config`], with all mistakes found at once.
 //!
 //! ```text
-//!   files --raw--> tables with spans --resolve--> Config | every mistake with file:line:column
+//!   files --read--> tables with places --raw--> what is written --resolve--> Config --warn--> doubts
+//!              \________________________________________/
+//!                  every mistake, with file:line:column and what to write instead
 //! ```
+//!
+//! Nothing here starts, opens or changes anything but the files it reads. A plugin that a table
+//! names need not exist; a rule, notifier, secret or command must.
 
+mod diff;
+mod environment;
+mod file;
+mod finding;
+mod include;
+mod known;
+mod load;
 mod model;
+mod raw;
+mod read;
+mod resolve;
+#[cfg(test)]
+mod tests;
+mod warn;
 
+pub use diff::{Changed, Changes, diff};
+pub use environment::Environment;
+pub use finding::{Finding, Level, render};
+pub use load::{Loaded, Rejected, from_texts, load};
 pub use model::*;

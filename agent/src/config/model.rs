@@ -1,6 +1,6 @@
 //! The configuration after everything in it was checked: what the rest of the agent works with.
 
-use crate::sandbox::types::{CommandSpec, Grants, MailServer, SecretSource};
+use crate::sandbox::types::{CommandSpec, Grants, Kind, Limits, MailServer, SecretSource};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,6 +44,21 @@ pub struct Config {
     pub recoveries: Vec<RecoveryConfig>,
     /// Everything the engine needs: rules, routes, inhibitions, procedures, timers.
     pub policy: Arc<Policy>,
+}
+
+impl Config {
+    /// Limits of a call into the component `plugin`: those of its kind, with what `[plugin.NAME]`
+    /// overrides. A use's own `timeout` bounds the wall time further.
+    pub fn limits(&self, plugin: &str, kind: Kind) -> Limits {
+        let mut limits = Limits::of(kind);
+        if let Some(own) = self.plugins.get(plugin) {
+            limits.memory_bytes = own.memory_bytes.unwrap_or(limits.memory_bytes);
+            limits.cpu = own.cpu.unwrap_or(limits.cpu);
+            limits.wall = own.wall.unwrap_or(limits.wall);
+            limits.samples = own.samples.unwrap_or(limits.samples);
+        }
+        limits
+    }
 }
 
 /// Where a configuration came from.
@@ -196,7 +211,7 @@ pub struct ProbeConfig {
     pub labels: Labels,
 }
 
-/// One `[[rule]]` that a component judges (composites live in the policy alone).
+/// One `[[rule]]`. How a composite combines others stands in the policy; here it has no inputs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleConfig {
     /// Its id.
@@ -215,6 +230,8 @@ pub struct RuleConfig {
     pub runbook: Option<Arc<str>>,
     /// Where to look.
     pub dashboard: Option<Arc<str>>,
+    /// From breach to alert at most; checked against the intervals, not enforced.
+    pub detect_within: Option<Duration>,
     /// `file:line` of the table, for messages.
     pub origin: String,
 }

@@ -1,0 +1,492 @@
+//! Finds, reads, joins: from a path, or from the texts of the last good configuration, to a
+//! [`Config`] or to every mistake in it.
+
+use super::environment::Environment;
+use super::file::{At, Draft, Files, Role, SourceFile};
+use super::finding::{Finding, Level};
+use super::include;
+use super::model::{Config, Source};
+use super::read::{Reader, nearest};
+use super::{raw, resolve, warn};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use toml::de::DeTable;
+
+/// Bytes of one file at most. A thousand rules take a third of it.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Findings that are worked out at most; nobody reads more, and a mistaken file of a megabyte must not cost minutes.
+const FINDINGS_MAX: usize = 500;
+
+/// What runs without any file.
+const BUILT_IN: &str = include_str!("../../../config/builtin.toml");
+
+/// The rule packs inside the binary.
+const PACKS: &[(&str, &str)] = &[
+    ("host", include_str!("../../../config/rules/host.toml")),
+    (
+        "service-levels",
+        include_str!("../../../config/rules/service-levels.toml"),
+    ),
+];
+
+/// A configuration that holds, and what is doubtful about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// In the order of the files.
+    pub warnings: Vec<Finding>,
+}
+
+/// A configuration that does not hold.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", summary(.mistakes))]
+pub struct Rejected {
+    /// All of them, at least one, in the order of the files.
+    pub mistakes: Vec<Finding>,
+    /// Every file that was read or should have been: what to watch for the correction.
+    pub files: Vec<PathBuf>,
+}
+
+fn summary(mistakes: &[Finding]) -> String {
+    match mistakes {
+        [] => "the configuration was refused".to_owned(),
+        [only] => format!("{}: {}", only.place(), only.message),
+        [first, rest @ ..] => {
+            format!(
+                "{}: {} (and {} more)",
+                first.place(),
+                first.message,
+                rest.len()
+            )
+        }
+    }
+}
+
+/// Loads the configuration at `path`, or where none is given the first that exists of
+/// [`Environment::configuration_files`], or the one inside the binary.
+pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Loaded, Rejected> {
+    let main = match path {
+        Some(path) => Some(environment.cwd.join(path)),
+        None => environment
+            .configuration_files()
+            .into_iter()
+            .find(|file| file.exists()),
+    };
+    let Some(main) = main else {
+        return from_texts(&[], environment);
+    };
+    let text = read_file(&main).map_err(|finding| Rejected {
+        mistakes: vec![*finding],
+        files: vec![main.clone()],
+    })?;
+    let mut joined = Joined::new(SourceFile {
+        path: main,
+        text,
+        role: Role::Main,
+    });
+    joined.include();
+    joined.packs();
+    joined.resolve(environment)
+}
+
+/// Loads from texts as [`Source::texts`] holds them, the main one first; without any: the one
+/// inside the binary. Includes are not followed: what they named stands among the texts.
+pub fn from_texts(
+    texts: &[(PathBuf, Arc<str>)],
+    environment: &Environment,
+) -> Result<Loaded, Rejected> {
+    let mut files = texts
+        .iter()
+        .enumerate()
+        .map(|(index, (path, text))| SourceFile {
+            path: path.clone(),
+            text: text.clone(),
+            role: if index == 0 {
+                Role::Main
+            } else {
+                Role::Include
+            },
+        });
+    let main = files.next().unwrap_or_else(|| SourceFile {
+        path: "<built in>".into(),
+        text: BUILT_IN.into(),
+        role: Role::Main,
+    });
+    let mut joined = Joined::new(main);
+    joined.built_in = texts.is_empty();
+    joined.files.0.extend(files);
+    joined.packs();
+    joined.resolve(environment)
+}
+
+/// Texts on their way to one configuration.
+struct Joined {
+    files: Files,
+    /// Found before reading begins, with a place in the main file.
+    drafts: Vec<Draft>,
+    /// Found about whole files.
+    findings: Vec<Finding>,
+    /// What the main file asks for.
+    wanted: Wanted,
+    watch: Vec<PathBuf>,
+    missing: Vec<PathBuf>,
+    built_in: bool,
+}
+
+/// `include` and `packs` of `[agent]`.
+#[derive(Default)]
+struct Wanted {
+    include: Vec<At<String>>,
+    packs: Vec<At<String>>,
+}
+
+impl Joined {
+    fn new(main: SourceFile) -> Self {
+        let watch = vec![main.folder().to_owned()];
+        let files = Files(vec![main]);
+        let wanted = wanted(&files);
+        Joined {
+            files,
+            drafts: Vec::new(),
+            findings: Vec::new(),
+            wanted,
+            watch,
+            missing: Vec::new(),
+            built_in: false,
+        }
+    }
+
+    /// Takes in every file that the main one includes.
+    fn include(&mut self) {
+        let folder = self.files.0[0].folder().to_owned();
+        for pattern in &self.wanted.include {
+            let found = match include::expand(&folder, &pattern.value) {
+                Ok(found) => found,
+                Err(error) => {
+                    self.drafts.push(Draft {
+                        at: pattern.at,
+                        key: "agent.include".to_owned(),
+                        message: format!("{:?} {error}", pattern.value),
+                        help: Some(error.help().to_owned()),
+                        absence: false,
+                    });
+                    continue;
+                }
+            };
+            if !self.watch.contains(&found.folder) {
+                self.watch.push(found.folder);
+            }
+            for path in found.files {
+                if self.files.0.iter().any(|file| file.path == path) {
+                    continue;
+                }
+                match read_file(&path) {
+                    Ok(text) => self.files.0.push(SourceFile {
+                        path,
+                        text,
+                        role: Role::Include,
+                    }),
+                    Err(finding) => {
+                        self.findings.push(*finding);
+                        self.missing.push(path);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes in every pack that the main file names.
+    fn packs(&mut self) {
+        for name in &self.wanted.packs {
+            match PACKS.iter().find(|(pack, _)| *pack == name.value) {
+                Some((pack, text)) => {
+                    let path = PathBuf::from(format!("<pack {pack}>"));
+                    if self.files.0.iter().all(|file| file.path != path) {
+                        self.files.0.push(SourceFile {
+                            path,
+                            text: (*text).into(),
+                            role: Role::Pack,
+                        });
+                    }
+                }
+                None => {
+                    let names: Vec<&str> = PACKS.iter().map(|(pack, _)| *pack).collect();
+                    self.drafts.push(Draft {
+                        at: name.at,
+                        key: "agent.packs".to_owned(),
+                        message: format!("no pack is called {:?}", name.value),
+                        help: Some(match nearest(&name.value, names.iter().copied()) {
+                            Some(meant) => format!("did you mean {meant:?}?"),
+                            None => format!("there are {}", names.join(", ")),
+                        }),
+                        absence: false,
+                    });
+                }
+            }
+        }
+    }
+
+    fn resolve(mut self, environment: &Environment) -> Result<Loaded, Rejected> {
+        let files = &self.files;
+        let parsed: Vec<_> = files
+            .0
+            .iter()
+            .map(|file| DeTable::parse_recoverable(&file.text))
+            .collect();
+        let mut syntax: Vec<Draft> = Vec::new();
+        for (index, (_, errors)) in parsed.iter().enumerate() {
+            syntax.extend(errors.iter().map(|error| syntax_draft(files, index, error)));
+        }
+        let reader = Reader::new(files);
+        for (index, file) in files.0.iter().enumerate() {
+            if file.role == Role::Include {
+                only_main(&reader, index, parsed[index].0.get_ref());
+            }
+        }
+        let parts = parsed
+            .iter()
+            .enumerate()
+            .map(|(index, (table, _))| (index, table.get_ref()))
+            .collect();
+        let raw = raw::read(&reader.root(parts));
+        let config = resolve::resolve(&raw, &reader, environment, self.source());
+        let mut drafts = std::mem::take(&mut self.drafts);
+        drafts.extend(reader.into_drafts());
+        let mut mistakes = std::mem::take(&mut self.findings);
+        let unread = !mistakes.is_empty();
+        mistakes.extend(findings(files, Level::Error, syntax, drafts, unread));
+        if mistakes.is_empty() {
+            let reader = Reader::new(files);
+            warn::warn(&config, &raw, &reader);
+            let warnings = findings(
+                files,
+                Level::Warning,
+                Vec::new(),
+                reader.into_drafts(),
+                false,
+            );
+            return Ok(Loaded { config, warnings });
+        }
+        let mut read = self.source().files;
+        read.extend(self.missing);
+        Err(Rejected {
+            mistakes,
+            files: read,
+        })
+    }
+
+    fn source(&self) -> Source {
+        let own = || {
+            self.files
+                .0
+                .iter()
+                .filter(|file| file.role != Role::Pack && !self.built_in)
+        };
+        let mut hash = Sha256::new();
+        for file in &self.files.0 {
+            // Lengths go in too, so that no two sets of files give the same bytes.
+            let path = file.path.as_os_str().as_encoded_bytes();
+            hash.update((path.len() as u64).to_le_bytes());
+            hash.update(path);
+            hash.update((file.text.len() as u64).to_le_bytes());
+            hash.update(file.text.as_bytes());
+        }
+        Source {
+            main: own().next().map(|file| file.path.clone()),
+            files: own().map(|file| file.path.clone()).collect(),
+            watch: if self.built_in {
+                Vec::new()
+            } else {
+                self.watch.clone()
+            },
+            digest: hash.finalize().into(),
+            texts: own()
+                .map(|file| (file.path.clone(), file.text.clone()))
+                .collect(),
+        }
+    }
+}
+
+/// What the main file asks for; mistakes in it are found again, and reported, when all is read.
+fn wanted(files: &Files) -> Wanted {
+    let (table, _) = DeTable::parse_recoverable(&files.0[0].text);
+    let reader = Reader::new(files);
+    let root = reader.root(vec![(0, table.get_ref())]);
+    match root.table("agent") {
+        Some(agent) => Wanted {
+            include: agent.strings("include").unwrap_or_default(),
+            packs: agent.strings("packs").unwrap_or_default(),
+        },
+        None => Wanted::default(),
+    }
+}
+
+/// `include` and `packs` have no effect in an included file, so they must not stand there.
+fn only_main<'a>(reader: &Reader<'a>, index: usize, table: &'a DeTable<'a>) {
+    let Some(toml::de::DeValue::Table(agent)) = table.get("agent").map(|agent| agent.get_ref())
+    else {
+        return;
+    };
+    reader.root(vec![(index, agent)]).refuse(
+        &["include", "packs"],
+        "can only stand in the main file",
+        "move it there",
+    );
+}
+
+fn syntax_draft(files: &Files, index: usize, error: &toml::de::Error) -> Draft {
+    let text = &files.0[index].text;
+    let span = error.span().unwrap_or(0..0);
+    let message = error.message();
+    let help = match message {
+        m if m.starts_with("duplicate key") => {
+            Some("every key may be given once; several probes or rules are [[probe]], [[rule]]")
+        }
+        m if m.starts_with("string values must be quoted") => Some("write key = \"value\""),
+        m if m.starts_with("invalid value") || m.starts_with("missing value") => {
+            Some("write \"text\", a number, true, false, [list] or { table }")
+        }
+        m if m.contains("newline") && m.contains("string")
+            || m.starts_with("invalid basic string") =>
+        {
+            Some("close the string with a quotation mark on the same line")
+        }
+        _ => None,
+    };
+    // An error at the very end points behind the last line; its last character is what one can show.
+    let start = span.start.min(text.trim_end().len());
+    Draft {
+        at: super::file::Place {
+            file: index,
+            start,
+            end: span.end.max(start),
+        },
+        key: String::new(),
+        message: format!("not valid TOML: {}", message.trim()),
+        help: help.map(str::to_owned),
+        absence: false,
+    }
+}
+
+/// Drafts as findings, in order. Where syntax is broken, what follows from it is left out: a second
+/// error of the same line, and everything that says that something is not there.
+fn findings(
+    files: &Files,
+    level: Level,
+    mut syntax: Vec<Draft>,
+    mut drafts: Vec<Draft>,
+    unread: bool,
+) -> Vec<Finding> {
+    let broken = !syntax.is_empty() || unread;
+    if broken {
+        drafts.retain(|draft| !draft.absence);
+    }
+    syntax.sort_by_key(|draft| draft.at);
+    syntax.truncate(FINDINGS_MAX);
+    let mut all: Vec<(super::file::Place, Finding)> = Vec::new();
+    for draft in syntax {
+        let at = draft.at;
+        let finding = files.finding(level, draft);
+        if all
+            .iter()
+            .all(|(_, f)| (f.line, &f.file) != (finding.line, &finding.file))
+        {
+            all.push((at, finding));
+        }
+    }
+    let syntax_errors = all.len();
+    drafts.sort_by_key(|draft| draft.at);
+    drafts.truncate(FINDINGS_MAX);
+    for draft in drafts {
+        let at = draft.at;
+        let finding = files.finding(level, draft);
+        let echo = all[..syntax_errors]
+            .iter()
+            .any(|(_, f)| (f.line, &f.file) == (finding.line, &finding.file));
+        if !echo && all.last().is_none_or(|(_, last)| *last != finding) {
+            all.push((at, finding));
+        }
+    }
+    all.sort_by_key(|(at, _)| *at);
+    all.into_iter().map(|(_, finding)| finding).collect()
+}
+
+/// Reads one file, with everything that can be wrong with it as a whole.
+fn read_file(path: &Path) -> Result<Arc<str>, Box<Finding>> {
+    use std::io::Read;
+    let wrong = |message: String, help: &str| {
+        Box::new(Finding {
+            level: Level::Error,
+            file: path.to_owned(),
+            line: 0,
+            column: 0,
+            key: String::new(),
+            message,
+            help: (!help.is_empty()).then(|| help.to_owned()),
+            text: String::new(),
+            width: 0,
+        })
+    };
+    let failed = |error: std::io::Error| {
+        let help = match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                "check the path; without --config watchfire looks for one itself"
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                "make it readable for the user that watchfire runs as"
+            }
+            _ => "",
+        };
+        wrong(format!("cannot read the file: {error}"), help)
+    };
+    // Asked before opening: opening a FIFO would wait for a writer.
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(wrong("is no regular file".to_owned(), "name a TOML file"));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(failed)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(wrong(
+            "is larger than 1 MiB".to_owned(),
+            "split it and include the parts: [agent] include = [\"conf.d/*.toml\"]",
+        ));
+    }
+    let place = |at: usize| {
+        let line = bytes[..at].iter().filter(|b| **b == b'\n').count() + 1;
+        let start = bytes[..at]
+            .iter()
+            .rposition(|b| *b == b'\n')
+            .map_or(0, |p| p + 1);
+        (
+            line,
+            String::from_utf8_lossy(&bytes[start..at]).chars().count() + 1,
+        )
+    };
+    let bad = match std::str::from_utf8(&bytes) {
+        Err(error) => Some((
+            error.valid_up_to(),
+            "holds bytes that are not UTF-8",
+            "save it as UTF-8",
+        )),
+        Ok(_) => bytes.iter().position(|b| *b == 0).map(|at| {
+            (
+                at,
+                "holds a NUL byte",
+                "write the file anew; it was probably cut off by a crash",
+            )
+        }),
+    };
+    if let Some((at, message, help)) = bad {
+        let (line, column) = place(at);
+        let mut finding = wrong(message.to_owned(), help);
+        (finding.line, finding.column) = (line, column);
+        return Err(finding);
+    }
+    Ok(String::from_utf8(bytes).unwrap_or_default().into())
+}
