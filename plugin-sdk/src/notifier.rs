@@ -109,7 +109,13 @@ pub trait Notifier: Sized + 'static {
 #[macro_export]
 macro_rules! notifier {
     ($plugin:ty) => {
-        $crate::__export!($plugin, Notifier, NotifierExport, notifier, __export_notifier);
+        $crate::__export!(
+            $plugin,
+            Notifier,
+            NotifierExport,
+            notifier,
+            __export_notifier
+        );
     };
 }
 
@@ -237,7 +243,12 @@ impl Notification {
 
     /// The highest severity among the alerts that still fire, or among all where none does.
     pub fn severity(&self) -> Option<Severity> {
-        let firing = self.alerts.iter().filter(|alert| alert.is_firing()).map(|alert| alert.severity).max();
+        let firing = self
+            .alerts
+            .iter()
+            .filter(|alert| alert.is_firing())
+            .map(|alert| alert.severity)
+            .max();
         firing.or_else(|| self.alerts.iter().map(|alert| alert.severity).max())
     }
 
@@ -289,10 +300,19 @@ mod tests {
     fn a_group_is_as_bad_as_what_still_fires() {
         let mut over = mock::alert("a", Severity::Critical);
         over.ended_at = Some(Timestamp(9));
-        let both = mock::notification(Reason::Group, vec![over.clone(), mock::alert("b", Severity::Low)]);
-        assert_eq!((both.severity(), both.is_resolved()), (Some(Severity::Low), false));
+        let both = mock::notification(
+            Reason::Group,
+            vec![over.clone(), mock::alert("b", Severity::Low)],
+        );
+        assert_eq!(
+            (both.severity(), both.is_resolved()),
+            (Some(Severity::Low), false)
+        );
         let ended = mock::notification(Reason::Resolve, vec![over]);
-        assert_eq!((ended.severity(), ended.is_resolved()), (Some(Severity::Critical), true));
+        assert_eq!(
+            (ended.severity(), ended.is_resolved()),
+            (Some(Severity::Critical), true)
+        );
         assert!(!mock::notification(Reason::Heartbeat, vec![]).is_resolved());
     }
 }

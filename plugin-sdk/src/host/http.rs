@@ -169,7 +169,10 @@ impl Response {
 
     /// The value of the header called `name`, whatever its case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
+        self.headers
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| &**value)
     }
 
     /// What the host tells besides, called `name`.
@@ -192,8 +195,11 @@ impl Response {
     /// # Errors
     /// [`Rejected`](Error::Rejected) where it is something else.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(&self.body)
-            .map_err(|error| Error::rejected(format!("the answer is not the JSON that was expected: {error}")))
+        serde_json::from_slice(&self.body).map_err(|error| {
+            Error::rejected(format!(
+                "the answer is not the JSON that was expected: {error}"
+            ))
+        })
     }
 
     /// Itself, where the status is 2xx.
@@ -234,9 +240,19 @@ mod tests {
 
     #[test]
     fn the_status_decides_what_happens_next() {
-        for (status, again) in [(400, false), (404, false), (408, true), (429, true), (503, true)] {
+        for (status, again) in [
+            (400, false),
+            (404, false),
+            (408, true),
+            (429, true),
+            (503, true),
+        ] {
             let error = Response::new(status).with_body("why").check().unwrap_err();
-            assert_eq!(matches!(error, Error::Unavailable { .. }), again, "{status}");
+            assert_eq!(
+                matches!(error, Error::Unavailable { .. }),
+                again,
+                "{status}"
+            );
             assert_eq!(error.to_string(), format!("answered {status}: why"));
         }
         assert!(Response::new(204).check().is_ok());
@@ -244,7 +260,11 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds() {
-        let wait = |value: &str| Response::new(429).with_header("Retry-After", value).retry_after();
+        let wait = |value: &str| {
+            Response::new(429)
+                .with_header("Retry-After", value)
+                .retry_after()
+        };
         assert_eq!(wait("30"), Some(Duration::from_secs(30)));
         assert_eq!(wait("0.5"), Some(Duration::from_millis(500)));
         assert_eq!(wait("-1"), None);
@@ -253,7 +273,13 @@ mod tests {
 
     #[test]
     fn an_error_repeats_only_the_start_of_a_body() {
-        let error = Response::new(400).with_body("ä".repeat(9999)).check().unwrap_err();
-        assert_eq!(error.to_string().chars().count(), "answered 400: ".len() + EXCERPT_MAX);
+        let error = Response::new(400)
+            .with_body("ä".repeat(9999))
+            .check()
+            .unwrap_err();
+        assert_eq!(
+            error.to_string().chars().count(),
+            "answered 400: ".len() + EXCERPT_MAX
+        );
     }
 }
