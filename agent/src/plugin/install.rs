@@ -14,13 +14,13 @@ const LOADS_AT_ONCE: usize = 4;
 
 /// Components loaded in one look, by name, hash and way of linking: a second attempt of the same look takes
 /// them as they are.
-pub(super) type Loaded = BTreeMap<(Arc<str>, [u8; 32], bool), Arc<Installed>>;
+pub(super) type Fresh = BTreeMap<(Arc<str>, [u8; 32], bool), Arc<Installed>>;
 
 /// What a plan is carried out with.
 pub(super) struct Install<'a> {
     pub(super) loader: &'a Loader,
     pub(super) survey: &'a mut Survey,
-    pub(super) loaded: &'a mut Loaded,
+    pub(super) loaded: &'a mut Fresh,
     pub(super) config: &'a Config,
     pub(super) running: &'a PluginSet,
     /// Whether a file that does not load may still be growing.

@@ -1,3 +1,3 @@
 //! What the tests share.
 
-pub mod bed;
+pub(crate) mod bed;
