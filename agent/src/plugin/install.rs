@@ -68,6 +68,9 @@ impl Install<'_> {
                 }
             }
         }
+        // A new file that is still in doubt is nothing yet.
+        set.plugins
+            .retain(|_, plugin| plugin.running.is_some() || plugin.rejected.is_some());
         set
     }
 

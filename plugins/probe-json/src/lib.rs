@@ -130,7 +130,10 @@ impl Probe for Json {
         let elapsed = response.elapsed.as_secs_f64();
         let mut collection = read(&response.json()?, &config.samples);
         let words = "Time from the request to the whole document";
-        collection.push(Family::gauge("json_duration_seconds", words).point([("url", bare(&config.url))], elapsed));
+        collection.push(
+            Family::gauge("json_duration_seconds", words)
+                .point([("url", bare(&config.url))], elapsed),
+        );
         Ok(collection)
     }
 }
@@ -150,7 +153,11 @@ fn read(document: &Value, entries: &[Entry]) -> Collection {
                 EntryKind::Gauge => Kind::Gauge,
                 EntryKind::Counter => Kind::Counter,
             };
-            collection.push(Family::new(kind, entry.metric.as_str(), entry.help.as_str()));
+            collection.push(Family::new(
+                kind,
+                entry.metric.as_str(),
+                entry.help.as_str(),
+            ));
             collection.families.len() - 1
         });
         for (key, element) in entry.elements(document, &mut collection) {
@@ -161,27 +168,43 @@ fn read(document: &Value, entries: &[Entry]) -> Collection {
             }
         }
     }
-    collection.families.retain(|family| !family.points.is_empty());
+    collection
+        .families
+        .retain(|family| !family.points.is_empty());
     collection
 }
 
 impl Entry {
     /// The document itself, or each element of the list or object that `each` points to.
-    fn elements<'a>(&self, document: &'a Value, collection: &mut Collection) -> Vec<(String, &'a Value)> {
+    fn elements<'a>(
+        &self,
+        document: &'a Value,
+        collection: &mut Collection,
+    ) -> Vec<(String, &'a Value)> {
         let Some(each) = &self.each else {
             return vec![(String::new(), document)];
         };
         let mut elements: Vec<(String, &Value)> = match document.pointer(each) {
-            Some(Value::Array(list)) => list.iter().enumerate().map(|(at, v)| (at.to_string(), v)).collect(),
+            Some(Value::Array(list)) => list
+                .iter()
+                .enumerate()
+                .map(|(at, v)| (at.to_string(), v))
+                .collect(),
             Some(Value::Object(map)) => map.iter().map(|(key, v)| (key.clone(), v)).collect(),
             Some(other) => {
                 let found = shape(other);
-                collection.fail(Error::unavailable(format!("{}: {each} is {found}, no list and no object", self.metric)));
+                collection.fail(Error::unavailable(format!(
+                    "{}: {each} is {found}, no list and no object",
+                    self.metric
+                )));
                 Vec::new()
             }
             None if self.optional => Vec::new(),
             None => {
-                collection.fail(Error::unavailable(format!("{}: the document has no {each}", self.metric)));
+                collection.fail(Error::unavailable(format!(
+                    "{}: the document has no {each}",
+                    self.metric
+                )));
                 Vec::new()
             }
         };
@@ -201,11 +224,19 @@ impl Entry {
             return if self.optional {
                 Ok(None)
             } else {
-                Err(Error::unavailable(format!("{}: the document has no {}", self.metric, self.pointer)))
+                Err(Error::unavailable(format!(
+                    "{}: the document has no {}",
+                    self.metric, self.pointer
+                )))
             };
         };
         let value = number(found).ok_or_else(|| {
-            Error::unavailable(format!("{}: {} is {}, no number", self.metric, self.pointer, shape(found)))
+            Error::unavailable(format!(
+                "{}: {} is {}, no number",
+                self.metric,
+                self.pointer,
+                shape(found)
+            ))
         })?;
         let labels = self
             .labels
@@ -262,7 +293,10 @@ mod tests {
 
     fn answer(input: &Value) -> Value {
         let host = mock::Host::new();
-        host.http("GET http://127.0.0.1:1/s", Response::new(200).with_body(input["document"].to_string()));
+        host.http(
+            "GET http://127.0.0.1:1/s",
+            Response::new(200).with_body(input["document"].to_string()),
+        );
         let mut config = input["config"].clone();
         config["url"] = json!("http://127.0.0.1:1/s");
         let mut probe = match Json::configure(&config.to_string()) {
@@ -276,19 +310,35 @@ mod tests {
             .filter(|family| family.metric != "json_duration_seconds")
             .flat_map(|family| {
                 family.points.iter().map(|point| {
-                    let labels: Vec<String> = point.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
-                    (format!("{}{{{}}}", family.metric, labels.join(",")), json!(point.value))
+                    let labels: Vec<String> = point
+                        .labels
+                        .iter()
+                        .map(|(k, v)| format!("{k}={v}"))
+                        .collect();
+                    (
+                        format!("{}{{{}}}", family.metric, labels.join(",")),
+                        json!(point.value),
+                    )
                 })
             })
             .collect();
-        let failures: Vec<String> = collection.failures.iter().map(ToString::to_string).collect();
+        let failures: Vec<String> = collection
+            .failures
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         json!({ "samples": samples, "failures": failures })
     }
 
     #[test]
     fn testdata_is_read_as_expected() {
         for case in mock::cases(env!("CARGO_MANIFEST_DIR")) {
-            assert_eq!(answer(&case.json("input.json")), case.json::<Value>("expected.json"), "{}", case.name);
+            assert_eq!(
+                answer(&case.json("input.json")),
+                case.json::<Value>("expected.json"),
+                "{}",
+                case.name
+            );
         }
     }
 
@@ -296,7 +346,8 @@ mod tests {
     fn a_service_that_refuses_is_a_failed_probe() {
         let host = mock::Host::new();
         host.http("GET http://127.0.0.1:1/s", Response::new(503));
-        let config = r#"{"url": "http://127.0.0.1:1/s", "samples": [{"metric": "m", "pointer": "/a"}]}"#;
+        let config =
+            r#"{"url": "http://127.0.0.1:1/s", "samples": [{"metric": "m", "pointer": "/a"}]}"#;
         let error = Json::configure(config).unwrap().collect().unwrap_err();
         assert!(error.to_string().contains("503"), "{error}");
     }
