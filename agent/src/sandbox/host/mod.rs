@@ -15,6 +15,7 @@ pub mod control;
 pub mod dns;
 pub mod events;
 pub mod files;
+mod glob;
 pub mod http;
 pub mod log;
 pub mod mail;
@@ -56,6 +57,8 @@ pub struct HostServices {
     pub log: Arc<dyn log::LogSink>,
     /// What of the configuration concerns guests.
     pub config: HostConfig,
+    /// Where the machine is read.
+    pub system: system::SystemSettings,
 }
 
 /// What of the configuration concerns guests and may change while they run.
@@ -128,6 +131,23 @@ pub(crate) struct HostCallsSpent;
 #[must_use = "the time of a host call is counted by answer()"]
 pub(crate) struct Charged(Instant);
 
+impl HostServices {
+    /// With nothing configured yet, for the machine at `/`.
+    pub fn new(
+        state: Arc<dyn state::StateStore>,
+        events: Arc<dyn events::EventSink>,
+        log: Arc<dyn log::LogSink>,
+    ) -> Self {
+        HostServices {
+            state,
+            events,
+            log,
+            config: HostConfig::default(),
+            system: system::SystemSettings::default(),
+        }
+    }
+}
+
 impl Host {
     pub(crate) fn new(services: HostServices) -> Self {
         Host {
@@ -135,7 +155,7 @@ impl Host {
             events: services.events,
             log: services.log,
             config: ArcSwap::from_pointee(services.config),
-            system: Arc::new(system::Reader::new("/".as_ref())),
+            system: Arc::new(system::Reader::new(services.system)),
         }
     }
 }
@@ -379,4 +399,78 @@ fn spread(seed: u64) -> u64 {
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::sandbox::types::Grants;
+
+    /// The state of one call of the use `test`.
+    pub(crate) fn state(kind: Kind, grants: Grants) -> HostState {
+        state_with(kind, grants, vec!["systemctl".into()])
+    }
+
+    pub(crate) fn state_with(kind: Kind, grants: Grants, systemctl: Vec<String>) -> HostState {
+        let mut services = HostServices::new(
+            Arc::new(state::MemoryState::default()),
+            Arc::new(events::NoEvents),
+            Arc::new(log::TracingLog),
+        );
+        services.system.systemctl = systemctl;
+        let settings = Use {
+            id: "test".into(),
+            config: "{}".into(),
+            grants: Arc::new(grants),
+            limits: Limits::of(kind),
+        };
+        let using = Using::new("plugin".into(), kind, settings);
+        HostState::new(
+            Arc::new(Host::new(services)),
+            Arc::new(using),
+            &CallSettings::default(),
+        )
+    }
+
+    #[test]
+    fn host_calls_are_counted_and_end() {
+        let mut state = state(Kind::Probe, Grants::default());
+        for _ in 0..HOST_CALLS_MAX {
+            let charged = state.charge().unwrap();
+            state.settle(charged);
+        }
+        let Err(trap) = state.charge() else {
+            panic!("one call too many")
+        };
+        assert!(trap.downcast_ref::<HostCallsSpent>().is_some());
+    }
+
+    #[test]
+    fn refusals_are_counted() {
+        let mut state = state(Kind::Notifier, Grants::default());
+        let charged = state.charge().unwrap();
+        let refused = state.using.denied("mail", "mail = true");
+        let answer = state.answer::<()>(charged, Err(refused)).unwrap();
+        let Err(wit::types::Error::Denied(text)) = answer else {
+            panic!("another case")
+        };
+        assert_eq!(
+            text,
+            "mail is not granted: add `grant = { mail = true }` to [[notifier]] \"test\""
+        );
+        assert_eq!(state.cost.refusals, 1);
+    }
+
+    #[test]
+    fn a_fixed_clock_gives_fixed_randomness() {
+        use wasmtime_wasi::random::Deterministic;
+        let bytes = |seed| {
+            let mut all = Vec::new();
+            let _: Deterministic = seeded(seed);
+            all.extend((0..4).map(|n| spread(seed ^ n)));
+            all
+        };
+        assert_eq!(bytes(7), bytes(7));
+        assert_ne!(bytes(7), bytes(8));
+    }
 }
