@@ -216,7 +216,7 @@ async fn a_broken_configuration_changes_nothing_says_where_and_heals() {
     let before = bed.now();
     bed.configure(&good.replace("\"m\"", "3"));
     let summary = bed.until_condition("watchfire_config_invalid", true).await;
-    assert!(summary.contains("watchfire.toml:8:10: "), "{summary}");
+    assert!(summary.contains("watchfire.toml:9:10: "), "{summary}");
     assert!(Arc::ptr_eq(&before, &bed.now()));
 
     // A restart on the broken file runs the last good configuration, and still says so.
@@ -337,7 +337,7 @@ async fn a_probe_without_a_table_runs_under_its_files_name_with_defaults_and_no_
     assert!(bed.now().probes.is_empty());
 
     // The table that the refusal asks for is all it takes.
-    bed.configure("[[probe]]\nid = \"own\"\nplugin = \"own-probe\"\ngrant = { system = true }\n");
+    bed.configure("[[probe]]\nid = \"own\"\nplugin = \"own-probe\"\ngrant = { system = true }\nconfig = { families = [\"load\"] }\n");
     bed.until(|now| now.probes.len() == 1).await;
     bed.until_condition("watchfire_plugin_rejected", false)
         .await;

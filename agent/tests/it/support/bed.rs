@@ -11,9 +11,7 @@ use watchfire::plugin::cache::{CAPACITY_BYTES, CodeCache};
 use watchfire::plugin::compile::Compiler;
 use watchfire::plugin::reload::{first_config, load_from};
 use watchfire::plugin::{Generation, Notice, Reloader, Request, Setup, UseState};
-use watchfire::sandbox::{
-    self, HostConfig, HostServices, MemoryState, NoEvents, Sandbox, TracingLog,
-};
+use watchfire::sandbox::{self, HostServices, MemoryState, NoEvents, Sandbox, TracingLog};
 
 /// For anything to happen: far more than it takes, so that a slow machine is not a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -285,11 +283,7 @@ impl Bed {
 }
 
 fn sandbox_of_its_own() -> Sandbox {
-    let services = HostServices {
-        state: Arc::new(MemoryState::default()),
-        events: Arc::new(NoEvents),
-        log: Arc::new(TracingLog),
-        config: HostConfig::default(),
-    };
+    let state = Arc::new(MemoryState::default());
+    let services = HostServices::new(state, Arc::new(NoEvents), Arc::new(TracingLog));
     Sandbox::new(sandbox::Settings::default(), services).expect("a sandbox")
 }
