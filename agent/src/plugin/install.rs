@@ -116,7 +116,7 @@ impl Install<'_> {
 
     /// None: it may be half-written, and the verdict is put off.
     fn refuse(&mut self, candidate: &Candidate, failure: &LoadFailure) -> Option<Rejection> {
-        let reason: Arc<str> = super::chain(failure).into();
+        let reason: Arc<str> = super::plain(&super::chain(failure)).into();
         let (name, sha256) = (&candidate.name, Some(candidate.sha256));
         if self.hasty && failure.may_be_half() {
             self.survey.doubt(name, sha256, reason);

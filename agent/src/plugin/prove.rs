@@ -50,7 +50,7 @@ struct Refusal {
 impl Refusal {
     fn of_call(verb: &str, error: &CallError) -> Self {
         Refusal {
-            reason: format!("{verb} failed: {error}"),
+            reason: super::plain(&format!("{verb} failed: {error}")),
             about_table: matches!(error, CallError::Config(_) | CallError::Denied(_)),
         }
     }
@@ -372,7 +372,7 @@ fn split<L>(uses: Vec<(Option<Arc<L>>, UseStatus)>, all: &mut Vec<UseStatus>) ->
 /// Of the wrong kind, or with grants that make no sense.
 fn unusable(error: LoadError) -> Refusal {
     Refusal {
-        reason: super::chain(&error),
+        reason: super::plain(&super::chain(&error)),
         about_table: true,
     }
 }
