@@ -235,7 +235,7 @@ pub fn limit_this_process() -> std::io::Result<()> {
     )?;
     hard(Resource::As, ADDRESS_SPACE_BYTES_MAX)?;
     hard(Resource::Core, 0)?;
-    hard(Resource::Fsize, 0)?;
+    hard(Resource::Fsize, ARTEFACT_BYTES_MAX as u64)?;
     rustix::process::nice(NICENESS)?;
     Ok(())
 }

@@ -14,13 +14,13 @@ const LOADS_AT_ONCE: usize = 4;
 
 /// Components loaded in one look, by name, hash and way of linking: a second attempt of the same look takes
 /// them as they are.
-pub(super) type Loaded = BTreeMap<(Arc<str>, [u8; 32], bool), Arc<Installed>>;
+pub(super) type Fresh = BTreeMap<(Arc<str>, [u8; 32], bool), Arc<Installed>>;
 
 /// What a plan is carried out with.
 pub(super) struct Install<'a> {
     pub(super) loader: &'a Loader,
     pub(super) survey: &'a mut Survey,
-    pub(super) loaded: &'a mut Loaded,
+    pub(super) loaded: &'a mut Fresh,
     pub(super) config: &'a Config,
     pub(super) running: &'a PluginSet,
     /// Whether a file that does not load may still be growing.
@@ -68,6 +68,9 @@ impl Install<'_> {
                 }
             }
         }
+        // A new file that is still in doubt is nothing yet.
+        set.plugins
+            .retain(|_, plugin| plugin.running.is_some() || plugin.rejected.is_some());
         set
     }
 
@@ -113,7 +116,7 @@ impl Install<'_> {
 
     /// None: it may be half-written, and the verdict is put off.
     fn refuse(&mut self, candidate: &Candidate, failure: &LoadFailure) -> Option<Rejection> {
-        let reason: Arc<str> = super::chain(failure).into();
+        let reason: Arc<str> = super::plain(&super::chain(failure)).into();
         let (name, sha256) = (&candidate.name, Some(candidate.sha256));
         if self.hasty && failure.may_be_half() {
             self.survey.doubt(name, sha256, reason);

@@ -61,3 +61,24 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+/// Characters of a stranger's text that are kept: a screenful.
+const TEXT_CHARS_MAX: usize = 2000;
+
+/// A stranger's text, fit for logs, alerts and terminals: no control characters, not endless.
+fn plain(text: &str) -> String {
+    text.chars()
+        .take(TEXT_CHARS_MAX)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_strangers_text_cannot_write_on_the_terminal() {
+        let text = super::plain("said\n\x1b[2Jno\u{9b}");
+        assert_eq!(text, "said  [2Jno ");
+        assert_eq!(super::plain(&"x".repeat(5000)).len(), 2000);
+    }
+}

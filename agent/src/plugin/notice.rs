@@ -3,6 +3,7 @@
 use super::generation::{Generation, UseState};
 use super::load::millis;
 use super::registry::{Plugin, short};
+use crate::config;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -195,10 +196,17 @@ pub(super) fn of_plugin(
 
 /// Logs and tells that the configuration is another one.
 pub(super) fn of_config(old: &Generation, new: &Generation, took: Duration) -> Notice {
+    let changes = config::diff(&old.config, &new.config);
+    if !changes.restart.is_empty() {
+        let settings = changes.restart.join(", ");
+        tracing::warn!(settings, "these settings take effect at the next restart");
+    }
+    let rules = &changes.rules;
     tracing::info!(
         generation = new.number,
-        rules = new.config.rules.len(),
-        probes = new.config.probes.len(),
+        rules_added = rules.added.len(),
+        rules_removed = rules.removed.len(),
+        rules_changed = rules.changed.len(),
         millis = millis(took),
         "the configuration is renewed"
     );
@@ -209,6 +217,8 @@ pub(super) fn of_config(old: &Generation, new: &Generation, took: Duration) -> N
             "from": short(&old.config.source.digest),
             "to": short(&new.config.source.digest),
             "duration_ms": millis(took),
+            "rules": { "added": rules.added, "removed": rules.removed, "changed": rules.changed },
+            "restart": changes.restart,
         }),
     }
 }

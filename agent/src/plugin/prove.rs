@@ -50,7 +50,7 @@ struct Refusal {
 impl Refusal {
     fn of_call(verb: &str, error: &CallError) -> Self {
         Refusal {
-            reason: format!("{verb} failed: {error}"),
+            reason: super::plain(&format!("{verb} failed: {error}")),
             about_table: matches!(error, CallError::Config(_) | CallError::Denied(_)),
         }
     }
@@ -261,7 +261,9 @@ impl Proof<'_> {
             // A dropped-in probe has no table that could be wrong.
             None => self.is_configured::<L>(&spec.id),
         };
-        let text = format!("{} {:?}: {}", L::KIND.name(), &*spec.id, refusal.reason);
+        let (kind, id) = (L::KIND.name(), &*spec.id);
+        let place = self.place_of(id);
+        let text = format!("{place}{kind} {id:?}: {}", refusal.reason);
         let is_stock = installed.origin == Origin::Stock;
         match (self.previous.is_some(), is_new, table_is_new) {
             (true, false, true) => Err(Blame::Config(text)),
@@ -270,6 +272,29 @@ impl Proof<'_> {
             (false, ..) | (true, false, false) => {
                 Ok((unchanged, status(UseState::Rejected(refusal.reason.into()))))
             }
+        }
+    }
+
+    /// `FILE:LINE: ` of the only line that gives this id, or nothing.
+    fn place_of(&self, id: &str) -> String {
+        let gives_id = |line: &str| {
+            let value = line.trim_start().strip_prefix("id");
+            let value = value.and_then(|rest| rest.trim_start().strip_prefix('='));
+            value.is_some_and(|value| {
+                let value = value.trim_start().strip_prefix(['"', '\'']);
+                let rest = value.and_then(|value| value.strip_prefix(id));
+                rest.is_some_and(|rest| rest.starts_with(['"', '\'']))
+            })
+        };
+        let mut places = self.config.source.texts.iter().flat_map(|(file, text)| {
+            let lines = text.lines().enumerate();
+            lines
+                .filter(|(_, line)| gives_id(line))
+                .map(move |(number, _)| format!("{}:{}: ", file.display(), number + 1))
+        });
+        match (places.next(), places.next()) {
+            (Some(place), None) => place,
+            _ => String::new(),
         }
     }
 
@@ -347,7 +372,7 @@ fn split<L>(uses: Vec<(Option<Arc<L>>, UseStatus)>, all: &mut Vec<UseStatus>) ->
 /// Of the wrong kind, or with grants that make no sense.
 fn unusable(error: LoadError) -> Refusal {
     Refusal {
-        reason: super::chain(&error),
+        reason: super::plain(&super::chain(&error)),
         about_table: true,
     }
 }

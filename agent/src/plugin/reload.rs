@@ -24,25 +24,49 @@
 use super::cache::CodeCache;
 use super::compile::Compiler;
 use super::generation::Generation;
-use super::install::{Install, Loaded};
+use super::install::{Fresh, Install};
 use super::load::{Loader, millis};
 use super::notice::{self, Meta, Metas, Notice};
 use super::prove::{Blame, Proof};
 use super::registry::{Plugin, PluginSet, Stage};
 use super::survey::{Files, SECOND_LOOK, Survey};
 use super::watch::{Hint, Watcher, folders_of};
-use crate::config::Config;
+use crate::config::{self, Config, Environment, Finding, Loaded, Rejected};
 use crate::sandbox::{HostConfig, Sandbox};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-/// Reads and resolves the configuration. The error holds all mistakes, each with file:line:column. May block.
-pub type LoadConfig = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
+/// Reads and resolves the configuration. May block.
+pub type LoadConfig = Arc<dyn Fn() -> Result<Loaded, Rejected> + Send + Sync>;
+
+/// [`config::load`] of one place, again and again.
+pub fn load_from(path: Option<PathBuf>, environment: Environment) -> LoadConfig {
+    Arc::new(move || config::load(path.as_deref(), &environment))
+}
+
+/// The configuration to start with: the one on disk or, where that is refused and the one before it is
+/// known, the last good one with the refusal of the other.
+pub fn first_config(
+    load: &LoadConfig,
+    last_good: &[(PathBuf, Arc<str>)],
+    environment: &Environment,
+) -> Result<(Loaded, Option<Rejected>), Rejected> {
+    match load() {
+        Ok(loaded) => Ok((loaded, None)),
+        Err(rejected) if last_good.is_empty() => Err(rejected),
+        Err(rejected) => match config::from_texts(last_good, environment) {
+            Ok(loaded) => Ok((loaded, Some(rejected))),
+            // An older agent may have taken what this one does not; what is on disk now is what the
+            // operator can correct.
+            Err(_) => Err(rejected),
+        },
+    }
+}
 
 /// What a [`Reloader`] works with.
 pub struct Setup {
@@ -57,7 +81,7 @@ pub struct Setup {
     /// The configuration to start with: the one on disk, or the last good one.
     pub config: Arc<Config>,
     /// Why the one on disk is not `config`; none: it is.
-    pub config_refused: Option<String>,
+    pub config_refused: Option<Rejected>,
     /// Reads the one on disk.
     pub load_config: LoadConfig,
     /// Where to tell. Bounded; the receiver drains it, so a full one only makes a reload wait.
@@ -94,13 +118,17 @@ pub struct Reloader {
     survey: Survey,
     /// Why the configuration on disk does not hold.
     config_refused: Option<Arc<str>>,
+    /// Files of that configuration: where its correction will show.
+    config_files: Vec<PathBuf>,
+    /// What is doubtful about the one that holds, told when it is taken.
+    config_warnings: Vec<Finding>,
     /// A configuration that may be half-written: its mistakes, and when to look again.
     config_half: Option<(Arc<str>, Instant)>,
     /// A configuration that its plugins refused, and the components that did: not tried again before
     /// one of both changes.
     config_disproved: Option<([u8; 32], Arc<PluginSet>)>,
     /// Components loaded in this look, for the case that it takes several attempts.
-    loaded: Loaded,
+    loaded: Fresh,
     metas: Metas,
     /// Told after the look, in order.
     untold: Vec<Notice>,
@@ -137,13 +165,19 @@ impl Reloader {
             publish,
             watcher: Watcher::new(),
             survey: Survey::default(),
-            config_refused: setup.config_refused.map(Into::into),
+            config_refused: None,
+            config_files: Vec::new(),
+            config_warnings: Vec::new(),
             config_half: None,
             config_disproved: None,
-            loaded: Loaded::new(),
+            loaded: Fresh::new(),
             metas: Metas::default(),
             untold: Vec::new(),
         };
+        if let Some(rejected) = setup.config_refused {
+            reloader.refuse_config(rejected.to_string().into(), &rejected.mistakes);
+            reloader.config_files = rejected.files;
+        }
         reloader.make_folder(&setup.config.agent.plugins_dir);
         reloader.watch(&setup.config);
         // Nothing else needs the cores yet.
@@ -230,7 +264,7 @@ impl Reloader {
             match self.attempt(Some(&current), config, &files, hasty).await {
                 Ok(next) => break next,
                 Err(reason) => {
-                    self.refuse_config(reason.into());
+                    self.refuse_config(reason.into(), &[]);
                     if let Some(refused) = candidate.take() {
                         let with = current.plugins.clone();
                         self.config_disproved = Some((refused.source.digest, with));
@@ -279,44 +313,50 @@ impl Reloader {
     async fn read_config(&mut self, current: &Generation, hasty: bool) -> Option<Arc<Config>> {
         let load = self.load_config.clone();
         let read = tokio::task::spawn_blocking(move || load()).await;
-        let read = read.unwrap_or_else(|error| Err(format!("reading it failed: {error}")));
-        match read {
-            Ok(config) if config.source.digest == current.config.source.digest => {
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        let rejected = match read {
+            Ok(Loaded { config, warnings }) => {
                 self.config_half = None;
-                self.config_refused = None;
-                self.config_disproved = None;
-                None
-            }
-            Ok(config) => {
-                self.config_half = None;
-                let disproved = self.config_disproved.as_ref();
-                let again = disproved.is_some_and(|(digest, with)| {
-                    *digest == config.source.digest && current.plugins.is_same(with)
-                });
-                (!again).then(|| Arc::new(config))
-            }
-            Err(mistakes) => {
-                let mistakes: Arc<str> = mistakes.into();
-                if self.config_refused.as_ref() == Some(&mistakes) {
-                    self.config_half = None;
+                self.config_files.clear();
+                let digest = config.source.digest;
+                if digest == current.config.source.digest {
+                    self.config_refused = None;
+                    self.config_disproved = None;
                     return None;
                 }
-                match self.config_half.take() {
-                    Some((before, at)) if hasty && at > Instant::now() && before == mistakes => {
-                        self.config_half = Some((before, at));
-                    }
-                    Some((before, _)) if before == mistakes => self.refuse_config(mistakes),
-                    _ if hasty => {
-                        self.config_half = Some((mistakes, Instant::now() + SECOND_LOOK));
-                    }
-                    _ => self.refuse_config(mistakes),
+                let disproved = self.config_disproved.as_ref();
+                let again = disproved.is_some_and(|(refused, with)| {
+                    *refused == digest && current.plugins.is_same(with)
+                });
+                if again {
+                    return None;
                 }
-                None
+                self.config_warnings = warnings;
+                return Some(Arc::new(config));
             }
+            Err(rejected) => rejected,
+        };
+        let mistakes: Arc<str> = rejected.to_string().into();
+        self.config_files = rejected.files;
+        let now = Instant::now();
+        match self.config_half.take() {
+            _ if self.config_refused.as_ref() == Some(&mistakes) => {}
+            Some((before, at)) if hasty && at > now && before == mistakes => {
+                self.config_half = Some((before, at));
+            }
+            Some((before, _)) if before == mistakes => {
+                self.refuse_config(mistakes, &rejected.mistakes);
+            }
+            _ if hasty => self.config_half = Some((mistakes, now + SECOND_LOOK)),
+            _ => self.refuse_config(mistakes, &rejected.mistakes),
         }
+        None
     }
 
-    fn refuse_config(&mut self, reason: Arc<str>) {
+    fn refuse_config(&mut self, reason: Arc<str>, mistakes: &[Finding]) {
         if self.config_refused.as_ref() == Some(&reason) {
             return;
         }
@@ -324,7 +364,7 @@ impl Reloader {
         self.untold.push(Notice::Event {
             kind: "config_rejected",
             subject: "config".into(),
-            body: json!({ "reason": &*reason }),
+            body: json!({ "reason": &*reason, "mistakes": mistakes }),
         });
         self.config_refused = Some(reason);
     }
@@ -374,8 +414,9 @@ impl Reloader {
             };
             match proof.generation().await {
                 Ok(next) => {
-                    for (name, plugin) in &next.plugins.plugins {
-                        if plugin.rejected.is_none() {
+                    for ((name, ..), loaded) in &self.loaded {
+                        let running = next.plugins.running(name);
+                        if running.is_some_and(|running| Arc::ptr_eq(running, loaded)) {
                             self.survey.accept(name);
                         }
                     }
@@ -416,6 +457,10 @@ impl Reloader {
         }
         if !Arc::ptr_eq(&old.config, &new.config) {
             self.untold.push(notice::of_config(old, &new, took));
+            for warning in std::mem::take(&mut self.config_warnings) {
+                let place = warning.place();
+                tracing::warn!(place, "{}", warning.message);
+            }
         }
         notice::log_unready(&new);
     }
@@ -437,10 +482,18 @@ impl Reloader {
     }
 
     fn watch(&mut self, config: &Config) {
-        let files = config.source.files.iter().flat_map(|file| folders_of(file));
+        let refused = self.config_files.iter();
+        let files: Vec<PathBuf> = config
+            .source
+            .files
+            .iter()
+            .chain(refused)
+            .flat_map(|file| folders_of(file))
+            .collect();
         let includes = config.source.watch.iter().cloned();
         let plugins = std::iter::once(config.agent.plugins_dir.clone());
-        self.watcher.watch(files.chain(includes).chain(plugins));
+        self.watcher
+            .watch(files.into_iter().chain(includes).chain(plugins));
     }
 
     /// Makes the plugin folder, so that there is one to watch and to drop into.

@@ -213,6 +213,7 @@ impl Survey {
             .is_some_and(|now| now.sha256 == sha256 && now.stub_wasi == stub_wasi)
         {
             self.settle(name, found, sha256);
+            self.accept(name);
             return Want::Keep;
         }
         if let Some((rejection, under)) = self.refused.get(name)
@@ -338,20 +339,14 @@ impl Survey {
         Want::Wait
     }
 
-    /// What was loaded is no longer in doubt.
+    /// What runs is neither refused nor in doubt.
     pub(super) fn accept(&mut self, name: &Arc<str>) {
         self.refused.remove(name);
         self.halves.remove(name);
     }
 
+    /// There is no need to read this file again while it stays as it is.
     fn settle(&mut self, name: &Arc<str>, found: &Found, sha256: [u8; 32]) {
-        if self
-            .refused
-            .get(name)
-            .is_some_and(|(rejection, _)| rejection.sha256 != Some(sha256))
-        {
-            self.refused.remove(name);
-        }
         self.halves.remove(name);
         if let Some(identity) = found.identity {
             self.settled.insert(name.clone(), (identity, sha256));

@@ -1,5 +1,6 @@
 //! Tests of the whole agent: the real binary, real components, real sockets.
 
+mod compile;
 mod configs;
 mod dependencies;
 mod hostile;

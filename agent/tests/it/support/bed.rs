@@ -1,7 +1,4 @@
 //! A reloader with a plugin folder, a configuration file and everything it tells, in a temporary folder.
-//!
-//! The configuration file is a stand-in of one line a rule, `ID PLUGIN JSON`, or `pin PLUGIN SHA256`: what is
-//! tested is what happens to a configuration, not how it is written.
 
 use sha2::{Digest, Sha256};
 use std::os::unix::fs::PermissionsExt;
@@ -9,35 +6,37 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use watchfire::config::{
-    AgentConfig, ApiConfig, Config, EngineConfig, InputConfig, LogConfig, LogFormat, PluginConfig,
-    ProbeDefaults, Retention, RuleConfig, Source,
-};
+use watchfire::config::Environment;
 use watchfire::plugin::cache::{CAPACITY_BYTES, CodeCache};
 use watchfire::plugin::compile::Compiler;
+use watchfire::plugin::reload::{first_config, load_from};
 use watchfire::plugin::{Generation, Notice, Reloader, Request, Setup, UseState};
-use watchfire::sandbox::{
-    self, HostConfig, HostServices, MemoryState, NoEvents, Sandbox, TracingLog,
-};
-use watchfire_engine::Policy;
-use watchfire_engine::model::{Labels, RuleId};
+use watchfire::sandbox::{self, HostServices, MemoryState, NoEvents, Sandbox, TracingLog};
 
 /// For anything to happen: far more than it takes, so that a slow machine is not a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The same component with another hash: a custom section of one byte at its end.
-pub fn version(component: &[u8], number: u8) -> Vec<u8> {
+pub(crate) fn version(component: &[u8], number: u8) -> Vec<u8> {
     let mut bytes = component.to_vec();
     bytes.extend([0, 3, 1, b'v', number]);
     bytes
 }
 
-pub fn sha256_of(bytes: &[u8]) -> [u8; 32] {
+/// A threshold rule that `plugin` judges.
+pub(crate) fn rule(id: &str, plugin: &str, above: u32) -> String {
+    format!(
+        "\n[[rule]]\nid = {id:?}\nplugin = {plugin:?}\nmetric = \"m\"\nconfig = {{ above = {{ warning = {above} }} }}\n"
+    )
+}
+
+pub(crate) fn sha256_of(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-pub struct Bed {
+pub(crate) struct Bed {
     folder: tempfile::TempDir,
+    last_good: Vec<(PathBuf, Arc<str>)>,
     live: Option<Live>,
 }
 
@@ -50,9 +49,13 @@ struct Live {
 }
 
 impl Bed {
-    pub fn new(config: &str) -> Self {
+    pub(crate) fn new(config: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let bed = Bed { folder, live: None };
+        let bed = Bed {
+            folder,
+            last_good: Vec::new(),
+            live: None,
+        };
         std::fs::create_dir(bed.plugins()).expect("made");
         // Whatever the umask is: a folder that the group can write is refused.
         std::fs::set_permissions(bed.plugins(), std::fs::Permissions::from_mode(0o755))
@@ -81,11 +84,11 @@ impl Bed {
         bed
     }
 
-    pub fn plugins(&self) -> PathBuf {
+    pub(crate) fn plugins(&self) -> PathBuf {
         self.folder.path().join("plugins")
     }
 
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
@@ -102,41 +105,48 @@ impl Bed {
     }
 
     /// Writes as `cp` does: truncates, writes, closes.
-    pub fn write(&self, path: &Path, bytes: &[u8]) {
+    pub(crate) fn write(&self, path: &Path, bytes: &[u8]) {
         std::fs::write(path, bytes).expect("written");
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).expect("chmod");
     }
 
-    pub fn drop_in(&self, plugin: &str, bytes: &[u8]) {
+    pub(crate) fn drop_in(&self, plugin: &str, bytes: &[u8]) {
         self.write(&self.file(plugin), bytes);
     }
 
-    pub fn with_plugin(self, plugin: &str, bytes: &[u8]) -> Self {
+    pub(crate) fn with_plugin(self, plugin: &str, bytes: &[u8]) -> Self {
         self.drop_in(plugin, bytes);
         self
     }
 
-    pub fn remove(&self, plugin: &str) {
+    pub(crate) fn remove(&self, plugin: &str) {
         std::fs::remove_file(self.file(plugin)).expect("removed");
     }
 
-    pub fn chmod(&self, plugin: &str, mode: u32) {
+    pub(crate) fn chmod(&self, plugin: &str, mode: u32) {
         std::fs::set_permissions(self.file(plugin), std::fs::Permissions::from_mode(mode))
             .expect("chmod");
     }
 
-    pub fn configure(&self, text: &str) {
-        self.write(
-            &self.folder.path().join("config/rules.txt"),
-            text.as_bytes(),
+    /// Writes the configuration: these tables after `[agent]`.
+    pub(crate) fn configure(&self, tables: &str) {
+        let text = format!(
+            "[agent]\nhost = \"test\"\ndata_dir = {:?}\nplugins = {:?}\n{tables}",
+            self.data(),
+            self.plugins()
         );
+        self.write(&self.config_file(), text.as_bytes());
     }
 
-    pub async fn start(mut self) -> Self {
-        let file = self.folder.path().join("config/rules.txt");
-        let (plugins, data) = (self.plugins(), self.data());
-        let load = move || load(&file, &plugins, &data);
-        let config = Arc::new(load().expect("the first configuration is good"));
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.folder.path().join("config/watchfire.toml")
+    }
+
+    pub(crate) async fn start(mut self) -> Self {
+        let environment = Environment::default();
+        let load_config = load_from(Some(self.config_file()), environment.clone());
+        let (loaded, config_refused) =
+            first_config(&load_config, &self.last_good, &environment).expect("a configuration");
         let settings = sandbox::Settings::default();
         let (notices_to, notices) = mpsc::channel(1000);
         let (requests, requests_from) = mpsc::channel(4);
@@ -145,9 +155,9 @@ impl Bed {
             compiler: Compiler::new(&self.compiler(), Vec::new()),
             cache: Some(CodeCache::open(&self.data(), CAPACITY_BYTES).expect("a cache")),
             compatibility: sandbox::compatibility_key(settings).expect("an engine"),
-            config,
-            config_refused: None,
-            load_config: Arc::new(load),
+            config: Arc::new(loaded.config),
+            config_refused,
+            load_config,
             notices: notices_to,
             requests: requests_from,
         })
@@ -162,7 +172,8 @@ impl Bed {
         self
     }
 
-    pub async fn stop(mut self) -> Self {
+    pub(crate) async fn stop(mut self) -> Self {
+        self.last_good = self.now().config.source.texts.clone();
         if let Some(live) = self.live.take() {
             live.task.abort();
             let ended = live.task.await;
@@ -171,7 +182,7 @@ impl Bed {
         self
     }
 
-    pub async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         self.stop().await.start().await
     }
 
@@ -179,19 +190,19 @@ impl Bed {
         self.live.as_mut().expect("started")
     }
 
-    pub fn now(&self) -> Arc<Generation> {
+    pub(crate) fn now(&self) -> Arc<Generation> {
         let live = self.live.as_ref().expect("started");
         live.generations.borrow().clone()
     }
 
-    pub fn state_of(&self, id: &str) -> UseState {
+    pub(crate) fn state_of(&self, id: &str) -> UseState {
         let now = self.now();
         let status = now.status.iter().find(|status| &*status.id == id);
         status.expect("configured").state.clone()
     }
 
     /// Waits for a generation that fulfils `wanted`.
-    pub async fn until(&mut self, wanted: impl FnMut(&Arc<Generation>) -> bool) {
+    pub(crate) async fn until(&mut self, wanted: impl FnMut(&Arc<Generation>) -> bool) {
         let reached = tokio::time::timeout(PATIENCE, self.live().generations.wait_for(wanted))
             .await
             .map(|reached| reached.is_ok());
@@ -205,7 +216,7 @@ impl Bed {
 
     /// Makes the reloader look twice; afterwards everything before is looked at and told. The number of
     /// the generation.
-    pub async fn looked_again(&mut self) -> u64 {
+    pub(crate) async fn looked_again(&mut self) -> u64 {
         let mut generation = 0;
         for _ in 0..2 {
             let (reply, report) = oneshot::channel();
@@ -216,7 +227,7 @@ impl Bed {
     }
 
     /// Waits until the last word on a meta-alert is `active`; its summary.
-    pub async fn until_condition(&mut self, name: &str, active: bool) -> String {
+    pub(crate) async fn until_condition(&mut self, name: &str, active: bool) -> String {
         let live = self.live();
         loop {
             let last = live.seen.iter().rev().find_map(|notice| match notice {
@@ -235,7 +246,7 @@ impl Bed {
     }
 
     /// Events of a kind so far.
-    pub fn events(&mut self, kind: &str) -> usize {
+    pub(crate) fn events(&mut self, kind: &str) -> usize {
         let live = self.live();
         while let Ok(notice) = live.notices.try_recv() {
             live.seen.push(notice);
@@ -245,7 +256,7 @@ impl Bed {
     }
 
     /// Waits for as many events of a kind.
-    pub async fn until_events(&mut self, kind: &str, count: usize) {
+    pub(crate) async fn until_events(&mut self, kind: &str, count: usize) {
         while self.events(kind) < count {
             let live = self.live();
             let notice = tokio::time::timeout(PATIENCE, live.notices.recv()).await;
@@ -255,11 +266,11 @@ impl Bed {
         assert_eq!(self.events(kind), count);
     }
 
-    pub fn compilations(&self) -> usize {
+    pub(crate) fn compilations(&self) -> usize {
         std::fs::read_to_string(self.log()).map_or(0, |log| log.lines().count())
     }
 
-    pub async fn until_compilations(&self, count: usize) {
+    pub(crate) async fn until_compilations(&self, count: usize) {
         let reached = async {
             while self.compilations() < count {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -272,116 +283,7 @@ impl Bed {
 }
 
 fn sandbox_of_its_own() -> Sandbox {
-    let services = HostServices {
-        state: Arc::new(MemoryState::default()),
-        events: Arc::new(NoEvents),
-        log: Arc::new(TracingLog),
-        config: HostConfig::default(),
-    };
+    let state = Arc::new(MemoryState::default());
+    let services = HostServices::new(state, Arc::new(NoEvents), Arc::new(TracingLog));
     Sandbox::new(sandbox::Settings::default(), services).expect("a sandbox")
-}
-
-fn load(file: &Path, plugins: &Path, data: &Path) -> Result<Config, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-    let mut config = empty(file, &text, plugins, data);
-    for (number, line) in text.lines().enumerate() {
-        let words: Vec<&str> = line.splitn(3, ' ').collect();
-        match words[..] {
-            [""] => {}
-            ["pin", plugin, hex] => {
-                let mut sha256 = [0; 32];
-                for (at, byte) in sha256.iter_mut().enumerate() {
-                    *byte = u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).expect("hex");
-                }
-                let settings = PluginConfig {
-                    sha256: Some(sha256),
-                    ..PluginConfig::default()
-                };
-                config.plugins.insert(plugin.into(), settings);
-            }
-            [id, plugin, json] => config.rules.push(RuleConfig {
-                id: RuleId::from(id),
-                plugin: Some(plugin.into()),
-                inputs: vec![InputConfig {
-                    name: "value".into(),
-                    metric: "metric".into(),
-                    matches: Vec::new(),
-                    over: None,
-                    aggregate: watchfire::config::Aggregate::Last,
-                }],
-                by: None,
-                config: json.into(),
-                summary: None,
-                runbook: None,
-                dashboard: None,
-                origin: format!("rules.txt:{}", number + 1),
-            }),
-            _ => return Err(format!("rules.txt:{}:1: not ID PLUGIN JSON", number + 1)),
-        }
-    }
-    Ok(config)
-}
-
-/// A configuration without probes, rules, notifiers, recoveries.
-fn empty(file: &Path, text: &str, plugins: &Path, data: &Path) -> Config {
-    let host: Arc<str> = "host".into();
-    Config {
-        source: Source {
-            main: Some(file.to_owned()),
-            files: vec![file.to_owned()],
-            watch: Vec::new(),
-            digest: sha256_of(text.as_bytes()),
-            texts: vec![(file.to_owned(), text.into())],
-        },
-        agent: AgentConfig {
-            host: host.clone(),
-            labels: Labels::default(),
-            data_dir: data.to_owned(),
-            plugins_dir: plugins.to_owned(),
-        },
-        api: ApiConfig {
-            listen: None,
-            hosts: Vec::new(),
-            socket: data.join("socket"),
-        },
-        log: LogConfig {
-            format: LogFormat::Text,
-            level: tracing::Level::INFO,
-            file: None,
-        },
-        engine: EngineConfig::default(),
-        retention: Retention {
-            metrics: Duration::ZERO,
-            rollups: Duration::ZERO,
-            alerts: Duration::ZERO,
-            events: Duration::ZERO,
-            metrics_bytes_max: 0,
-        },
-        secrets: Default::default(),
-        commands: Default::default(),
-        mail: None,
-        plugins: Default::default(),
-        defaults: ProbeDefaults {
-            every: Duration::from_secs(10),
-            timeout: Duration::from_secs(5),
-            jitter: Duration::ZERO,
-            adaptive: None,
-        },
-        probes: Vec::new(),
-        rules: Vec::new(),
-        notifiers: Vec::new(),
-        recoveries: Vec::new(),
-        policy: Arc::new(Policy {
-            host,
-            rules: Vec::new(),
-            routes: Vec::new(),
-            inhibitions: Vec::new(),
-            procedures: Vec::new(),
-            notifiers: Vec::new(),
-            alerting: Default::default(),
-            delivery: Default::default(),
-            recover: Default::default(),
-            seed: 0,
-        }),
-    }
 }
