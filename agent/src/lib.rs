@@ -5,5 +5,6 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod pipeline;
+pub mod plugin;
 pub mod sandbox;
 pub mod telemetry;

@@ -6,6 +6,7 @@
 mod alerts;
 mod check;
 mod client;
+pub mod compile;
 mod completions;
 mod events;
 mod plugin;
@@ -67,6 +68,9 @@ enum Command {
     Plugin(plugin::Command),
     /// Print a script that completes this command line in a shell
     Completions(completions::Args),
+    /// Compile one component under limits; the agent runs this by itself
+    #[command(hide = true)]
+    Compile(compile::Args),
 }
 
 /// Reads the command line and does what it says; `run_agent` runs the agent until it is told to stop.
@@ -75,6 +79,7 @@ pub fn main(run_agent: impl FnOnce(RunOptions) -> Result<(), Failure>) -> ExitCo
     let Cli { global, command } =
         Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let done = match command {
+        Some(Command::Compile(args)) => return compile::run(&args),
         None => run_agent(run::Args::default().options(global)),
         Some(Command::Run(args)) => run_agent(args.options(global)),
         Some(Command::Check(args)) => check::check(&args, &global),

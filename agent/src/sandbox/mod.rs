@@ -8,6 +8,118 @@
 //!
 //! A guest call runs on the guests' own small runtime under a wall limit, a CPU budget (epochs), a
 //! memory cap, a hostcall cap. Nothing of the guest survives the call but what it put into `state`.
+//!
+//! * [`engine`]: the one configuration of wasmtime, the clock of the CPU limit, the guests' threads;
+//! * [`artefact`]: compiling (in the child process) and reviving; the one module with `unsafe`;
+//! * [`component`]: what is loaded, and what it may import;
+//! * `calls`: one call from the fresh store to the answer; [`uses`]: the four kinds as the agent calls them;
+//! * [`host`]: all that a guest can reach, one file an interface;
+//! * `convert`: every check of what a guest says.
 
+pub mod artefact;
+mod bindings;
+mod calls;
+pub mod component;
+mod convert;
+pub mod engine;
 pub mod grants;
+pub mod host;
+mod limits;
 pub mod types;
+pub mod uses;
+mod wants;
+
+pub use artefact::{COMPONENT_BYTES_MAX, CompileError, compatibility_key, compile};
+pub use component::{Component, LoadError};
+pub use engine::{EngineError as SandboxError, Settings, Settings as SandboxSettings};
+pub use host::events::{EventSink, NoEvents, PluginEvent};
+pub use host::log::{LogLine, LogSink, TracingLog};
+pub use host::state::{MemoryState, StateStore, StateStoreError};
+pub use host::{HostConfig, HostServices};
+pub use uses::{Action, Notifier, Probe, Rule};
+pub use wants::wants;
+
+use engine::{CALLS_MAX, Threads, Ticker};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// The engine, its threads and what guests may use of the agent. Clones share it; one a process.
+#[derive(Clone)]
+pub struct Sandbox {
+    shared: Arc<Shared>,
+    threads: Arc<Threads>,
+    settings: Settings,
+}
+
+/// What a running call needs; not the threads, which must not be dropped on one of themselves.
+struct Shared {
+    engine: wasmtime::Engine,
+    ticker: Arc<Ticker>,
+    host: Arc<host::Host>,
+    /// Calls that may run at a time.
+    places: Semaphore,
+}
+
+impl Sandbox {
+    /// Starts the engine and its threads. Turns to the small address space where the large one does not fit;
+    /// [`Sandbox::settings`] says which it is, and artefacts must be compiled for that.
+    ///
+    /// # Errors
+    /// This system cannot run WebAssembly (no executable memory, no threads).
+    pub fn new(settings: Settings, services: HostServices) -> Result<Self, SandboxError> {
+        let (engine, settings) = engine::fitting(settings)?;
+        let ticker = Ticker::start(&engine)?;
+        Ok(Sandbox {
+            shared: Arc::new(Shared {
+                engine,
+                ticker,
+                host: Arc::new(host::Host::new(services)),
+                places: Semaphore::new(CALLS_MAX),
+            }),
+            threads: Arc::new(Threads::start()?),
+            settings,
+        })
+    }
+
+    /// The settings that hold.
+    pub fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    /// Swaps secrets, commands and the mail server; calls that run keep what they began with.
+    pub fn update(&self, config: HostConfig) {
+        self.shared.host.config.store(Arc::new(config));
+    }
+
+    /// Loads what [`compile`] made. `sha256` is the digest of the component, `stub_wasi` links the whole
+    /// of WASI 0.2 with everything denied, for run times that import it unused.
+    ///
+    /// `artefact` is executed as it stands: it must come from [`compile`] with [`Sandbox::settings`], and be
+    /// authenticated by the caller.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn load(
+        &self,
+        name: &str,
+        sha256: [u8; 32],
+        artefact: &[u8],
+        stub_wasi: bool,
+    ) -> Result<Component, LoadError> {
+        Component::load(self, name, sha256, artefact, stub_wasi)
+    }
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sandbox")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.ticker.close();
+    }
+}

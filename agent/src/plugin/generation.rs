@@ -1,0 +1,135 @@
+//! One consistent whole of configuration and live plugins. A stage that holds one sees nothing move.
+
+use super::registry::PluginSet;
+use crate::config::{Config, NotifierConfig, ProbeConfig, RecoveryConfig, RuleConfig};
+use crate::sandbox::types::{Kind, Limits, Needs};
+use crate::sandbox::{Action, Notifier, Probe, Rule};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use watchfire_engine::model::{NotifierId, ProcedureId};
+
+/// What the pipeline runs, from one reload to the next.
+///
+/// A use that a reload did not change is the same `Arc` in both generations: compare by pointer to
+/// keep its timers, its clients, its place in the schedule.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// Counts up from 1 in this process.
+    pub number: u64,
+    /// The configuration that holds.
+    pub config: Arc<Config>,
+    /// What is installed.
+    pub plugins: Arc<PluginSet>,
+    /// Probes that can run: those of the configuration in its order, then dropped-in ones by name.
+    pub probes: Vec<Arc<LiveProbe>>,
+    /// Rules that can be judged, in the order of the configuration; composites are not among them.
+    pub rules: Vec<Arc<LiveRule>>,
+    /// Notifiers that can send.
+    pub notifiers: BTreeMap<NotifierId, Arc<LiveNotifier>>,
+    /// Procedures that can act.
+    pub actions: BTreeMap<ProcedureId, Arc<LiveAction>>,
+    /// Every use, running or not.
+    pub status: Vec<UseStatus>,
+}
+
+/// A probe that took its configuration.
+#[derive(Clone, Debug)]
+pub struct LiveProbe {
+    /// Its table; for a dropped-in probe without one, the defaults.
+    pub config: ProbeConfig,
+    /// What is called.
+    pub probe: Probe,
+    /// SHA-256 of the component.
+    pub sha256: [u8; 32],
+    /// What a call may spend.
+    pub limits: Limits,
+}
+
+/// A rule that took its configuration.
+#[derive(Clone, Debug)]
+pub struct LiveRule {
+    /// Its table.
+    pub config: RuleConfig,
+    /// What is called.
+    pub rule: Rule,
+    /// What it wants beside current values.
+    pub needs: Needs,
+    /// SHA-256 of the component.
+    pub sha256: [u8; 32],
+    /// What a call may spend.
+    pub limits: Limits,
+}
+
+/// A notifier that took its configuration.
+#[derive(Clone, Debug)]
+pub struct LiveNotifier {
+    /// Its table.
+    pub config: NotifierConfig,
+    /// What is called.
+    pub notifier: Notifier,
+    /// SHA-256 of the component.
+    pub sha256: [u8; 32],
+    /// What a call may spend.
+    pub limits: Limits,
+}
+
+/// A procedure whose action took its configuration.
+#[derive(Clone, Debug)]
+pub struct LiveAction {
+    /// Its table.
+    pub config: RecoveryConfig,
+    /// What is called.
+    pub action: Action,
+    /// SHA-256 of the component.
+    pub sha256: [u8; 32],
+    /// What a call may spend.
+    pub limits: Limits,
+}
+
+/// How one use of a plugin stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UseStatus {
+    /// Which kind of table.
+    pub kind: Kind,
+    /// Its id.
+    pub id: Arc<str>,
+    /// The component it names.
+    pub plugin: Arc<str>,
+    /// How it stands.
+    pub state: UseState,
+}
+
+/// How a use stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum UseState {
+    /// It runs.
+    Running,
+    /// It runs as before, though its component could not be renewed: why.
+    Kept(Arc<str>),
+    /// Its component is not there: what to do.
+    Waiting(Arc<str>),
+    /// Its component or its table was refused: why.
+    Rejected(Arc<str>),
+}
+
+impl UseState {
+    /// `running`, `kept`, `waiting`, `rejected`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            UseState::Running => "running",
+            UseState::Kept(_) => "kept",
+            UseState::Waiting(_) => "waiting",
+            UseState::Rejected(_) => "rejected",
+        }
+    }
+
+    /// Why it does not simply run.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            UseState::Running => None,
+            UseState::Kept(reason) | UseState::Waiting(reason) | UseState::Rejected(reason) => {
+                Some(reason)
+            }
+        }
+    }
+}

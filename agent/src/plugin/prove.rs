@@ -1,0 +1,566 @@
+//! Makes the next [`Generation`] from a configuration and a set of components, proving every use that
+//! changed: the kind is there, the table is taken, a new version of a probe survives a trial collection.
+//!
+//! Nothing here changes what runs. A failure names who is to blame, and the caller leaves that one
+//! as it was and tries again: a new component that fails keeps its old version, a new table that
+//! fails keeps the whole old configuration. Where nothing runs yet, at the first start, nobody is to
+//! blame: what fails is left out and told, the rest runs.
+
+use super::generation::{
+    Generation, LiveAction, LiveNotifier, LiveProbe, LiveRule, UseState, UseStatus,
+};
+use super::registry::{Installed, Origin, PluginSet};
+use crate::config::{
+    Config, NotifierConfig, PluginConfig, ProbeConfig, RecoveryConfig, RuleConfig,
+};
+use crate::sandbox::LoadError;
+use crate::sandbox::types::{CallError, Grants, Kind, Limits, Use};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use watchfire_engine::model::{Labels, NotifierId, ProbeId, ProcedureId};
+
+/// Uses proved at the same time: a trial may wait for a dead target until its limit, and must not make
+/// the others wait behind it one by one.
+const AT_ONCE: usize = 8;
+
+/// Components above this size bring a runtime of their own (Python, JavaScript) ...
+const LARGE_COMPONENT_BYTES: usize = 8 << 20;
+
+/// ... which needs this memory.
+const LARGE_MEMORY_BYTES: usize = 128 << 20;
+
+/// Who keeps a generation from being made.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Blame {
+    /// The new version of this component; the reason.
+    Plugin(Arc<str>, String),
+    /// The new configuration; the reason.
+    Config(String),
+}
+
+/// Why a use does not come up.
+struct Refusal {
+    reason: String,
+    /// Whether the plugin says that its table or its grants are wrong.
+    about_table: bool,
+}
+
+impl Refusal {
+    fn of_call(verb: &str, error: &CallError) -> Self {
+        Refusal {
+            reason: format!("{verb} failed: {error}"),
+            about_table: matches!(error, CallError::Config(_) | CallError::Denied(_)),
+        }
+    }
+}
+
+/// What all four kinds of tables have.
+struct Spec {
+    id: Arc<str>,
+    plugin: Arc<str>,
+    config: Arc<str>,
+    grants: Arc<Grants>,
+    /// None: the kind's default.
+    wall: Option<Duration>,
+}
+
+/// One kind of use.
+trait Live: Sized + Send + Sync + 'static {
+    type Table: Clone + Send + Sync + 'static;
+    const KIND: Kind;
+
+    fn spec(table: &Self::Table) -> Option<Spec>;
+    fn table(&self) -> &Self::Table;
+    /// Whether both mean the same to the plugin and to the pipeline.
+    fn is_same(a: &Self::Table, b: &Self::Table) -> bool;
+    fn made_with(&self) -> (&[u8; 32], &Limits);
+    /// Instantiates, configures and, where asked, tries; changes nothing.
+    fn bring_up(
+        table: Self::Table,
+        installed: &Installed,
+        used: Use,
+        trial: bool,
+    ) -> impl Future<Output = Result<Self, Refusal>> + Send;
+}
+
+/// The inputs of a generation.
+pub(super) struct Proof<'a> {
+    /// What runs; none: the first start.
+    pub(super) previous: Option<&'a Generation>,
+    pub(super) config: Arc<Config>,
+    pub(super) plugins: Arc<PluginSet>,
+}
+
+impl Proof<'_> {
+    /// The next generation, or who is in its way.
+    pub(super) async fn generation(&self) -> Result<Generation, Blame> {
+        let old = self.previous;
+        let old_config = old.map(|old| &*old.config);
+        let live = |uses: &[_]| index::<LiveProbe>(uses);
+        let probes = self.uses(
+            self.probe_tables(),
+            old_config.map_or(&[][..], |config| &config.probes),
+            live(old.map_or(&[], |old| &old.probes)),
+        );
+        let rules = self.uses(
+            self.config.rules.clone(),
+            old_config.map_or(&[][..], |config| &config.rules),
+            index::<LiveRule>(old.map_or(&[], |old| &old.rules)),
+        );
+        let notifiers = self.uses(
+            self.config.notifiers.clone(),
+            old_config.map_or(&[][..], |config| &config.notifiers),
+            old.map_or_else(BTreeMap::new, |old| {
+                by_id::<LiveNotifier>(old.notifiers.values())
+            }),
+        );
+        let actions = self.uses(
+            self.config.recoveries.clone(),
+            old_config.map_or(&[][..], |config| &config.recoveries),
+            old.map_or_else(BTreeMap::new, |old| {
+                by_id::<LiveAction>(old.actions.values())
+            }),
+        );
+        let (probes, rules, notifiers, actions) =
+            tokio::try_join!(probes, rules, notifiers, actions)?;
+        let mut status = Vec::new();
+        let probes = split(probes, &mut status);
+        let rules = split(rules, &mut status);
+        let notifiers = split(notifiers, &mut status);
+        let actions = split(actions, &mut status);
+        Ok(Generation {
+            number: old.map_or(1, |old| old.number + 1),
+            config: self.config.clone(),
+            plugins: self.plugins.clone(),
+            probes,
+            rules,
+            notifiers: notifiers
+                .into_iter()
+                .map(|live| (live.config.id.clone(), live))
+                .collect::<BTreeMap<NotifierId, _>>(),
+            actions: actions
+                .into_iter()
+                .map(|live| (live.config.id.clone(), live))
+                .collect::<BTreeMap<ProcedureId, _>>(),
+            status,
+        })
+    }
+
+    /// The configured probes, then the dropped-in components that no table names.
+    fn probe_tables(&self) -> Vec<ProbeConfig> {
+        let mut tables = self.config.probes.clone();
+        let named: BTreeSet<&str> = tables.iter().map(|table| &*table.plugin).collect();
+        let taken: BTreeSet<&str> = tables.iter().map(|table| table.id.as_str()).collect();
+        let mut dropped = Vec::new();
+        for (name, plugin) in &self.plugins.plugins {
+            let runs_alone = plugin.running.as_ref().is_some_and(|running| {
+                matches!(running.origin, Origin::DropIn(_)) && running.is(Kind::Probe)
+            });
+            if runs_alone && !named.contains(&**name) && !taken.contains(&**name) {
+                dropped.push(self.probe_without_table(name));
+            }
+        }
+        tables.extend(dropped);
+        tables
+    }
+
+    fn probe_without_table(&self, name: &Arc<str>) -> ProbeConfig {
+        let defaults = &self.config.defaults;
+        ProbeConfig {
+            id: ProbeId::new(name.clone()),
+            plugin: name.clone(),
+            every: defaults.every,
+            timeout: defaults.timeout,
+            jitter: defaults.jitter,
+            adaptive: defaults.adaptive,
+            grant: Arc::new(Grants::default()),
+            config: "{}".into(),
+            labels: Labels::default(),
+        }
+    }
+
+    /// All uses of a kind, in order.
+    async fn uses<L: Live>(
+        &self,
+        tables: Vec<L::Table>,
+        old_tables: &[L::Table],
+        old: BTreeMap<Arc<str>, Arc<L>>,
+    ) -> Result<Vec<(Option<Arc<L>>, UseStatus)>, Blame> {
+        let old_tables: BTreeMap<Arc<str>, &L::Table> = old_tables
+            .iter()
+            .filter_map(|table| Some((L::spec(table)?.id, table)))
+            .collect();
+        // Collected first: a stream of futures made lazily is not known to be `Send`.
+        let proofs: Vec<_> = tables
+            .into_iter()
+            .filter_map(|table| {
+                let spec = L::spec(&table)?;
+                let configured_before = old_tables.get(&spec.id).copied();
+                let running = old.get(&spec.id).cloned();
+                Some(self.one::<L>(table, spec, configured_before, running))
+            })
+            .collect();
+        stream::iter(proofs).buffered(AT_ONCE).try_collect().await
+    }
+
+    async fn one<L: Live>(
+        &self,
+        table: L::Table,
+        spec: Spec,
+        configured_before: Option<&L::Table>,
+        old: Option<Arc<L>>,
+    ) -> Result<(Option<Arc<L>>, UseStatus), Blame> {
+        let status = |state| UseStatus {
+            kind: L::KIND,
+            id: spec.id.clone(),
+            plugin: spec.plugin.clone(),
+            state,
+        };
+        let unchanged = old.filter(|old| L::is_same(old.table(), &table));
+        let Some(installed) = self.plugins.running(&spec.plugin) else {
+            let reason = self.why_absent(&spec.plugin);
+            return Ok(match (unchanged, reason) {
+                (Some(old), (_, reason)) => (Some(old), status(UseState::Kept(reason))),
+                (None, (true, reason)) => (None, status(UseState::Rejected(reason))),
+                (None, (false, reason)) => (None, status(UseState::Waiting(reason))),
+            });
+        };
+        let settings = self.config.plugins.get(&*spec.plugin);
+        let limits = limits(L::KIND, &spec, settings, installed.bytes);
+        let old_installed = self
+            .previous
+            .and_then(|previous| previous.plugins.running(&spec.plugin));
+        let is_new = old_installed.is_none_or(|old| !Arc::ptr_eq(old, installed));
+        if let Some(old) = &unchanged
+            && !is_new
+            && old.made_with() == (&installed.sha256, &limits)
+        {
+            return Ok((unchanged, status(UseState::Running)));
+        }
+        // The first rounds after a start are its trial; before them there is nothing to protect.
+        let trial = is_new && self.previous.is_some();
+        let used = Use {
+            id: spec.id.clone(),
+            config: spec.config.clone(),
+            grants: spec.grants.clone(),
+            limits,
+        };
+        let refusal = match L::bring_up(table.clone(), installed, used, trial).await {
+            Ok(live) => return Ok((Some(Arc::new(live)), status(UseState::Running))),
+            Err(refusal) => refusal,
+        };
+        let table_is_new = match configured_before {
+            Some(before) => {
+                let old_settings = self
+                    .previous
+                    .and_then(|previous| previous.config.plugins.get(&*spec.plugin));
+                !L::is_same(before, &table) || old_settings != settings
+            }
+            // A dropped-in probe has no table that could be wrong.
+            None => self.is_configured::<L>(&spec.id),
+        };
+        let text = format!("{} {:?}: {}", L::KIND.name(), &*spec.id, refusal.reason);
+        let is_stock = installed.origin == Origin::Stock;
+        match (self.previous.is_some(), is_new, table_is_new) {
+            (true, false, true) => Err(Blame::Config(text)),
+            (true, true, true) if is_stock || refusal.about_table => Err(Blame::Config(text)),
+            (true, true, _) => Err(Blame::Plugin(spec.plugin.clone(), text)),
+            (false, ..) | (true, false, false) => {
+                Ok((unchanged, status(UseState::Rejected(refusal.reason.into()))))
+            }
+        }
+    }
+
+    /// Whether a table of that id stands in the configuration.
+    fn is_configured<L: Live>(&self, id: &str) -> bool {
+        L::KIND != Kind::Probe
+            || self
+                .config
+                .probes
+                .iter()
+                .any(|table| table.id.as_str() == id)
+    }
+
+    /// Whether a component was refused rather than missing, and what to say.
+    fn why_absent(&self, name: &str) -> (bool, Arc<str>) {
+        match self.plugins.rejection(name) {
+            Some(rejection) => (true, rejection.reason.clone()),
+            None => {
+                let folder = self.config.agent.plugins_dir.display();
+                let reason = format!(
+                    "there is no component {name:?}: put {name}.wasm into {folder}, or correct the name"
+                );
+                (false, reason.into())
+            }
+        }
+    }
+}
+
+/// What a call of this use may spend.
+fn limits(kind: Kind, spec: &Spec, settings: Option<&PluginConfig>, bytes: usize) -> Limits {
+    let mut limits = Limits::of(kind);
+    if bytes > LARGE_COMPONENT_BYTES {
+        limits.memory_bytes = LARGE_MEMORY_BYTES;
+    }
+    if let Some(wall) = spec.wall {
+        limits.wall = wall;
+    }
+    let Some(settings) = settings else {
+        return limits;
+    };
+    if let Some(memory_bytes) = settings.memory_bytes {
+        limits.memory_bytes = memory_bytes;
+    }
+    if let Some(cpu) = settings.cpu {
+        limits.cpu = cpu;
+    }
+    if let Some(wall) = settings.wall {
+        // Both are upper bounds, one of the component, one of the use.
+        limits.wall = spec.wall.map_or(wall, |own| own.min(wall));
+    }
+    if let Some(samples) = settings.samples {
+        limits.samples = samples;
+    }
+    limits
+}
+
+fn index<L: Live>(uses: &[Arc<L>]) -> BTreeMap<Arc<str>, Arc<L>> {
+    by_id(uses.iter())
+}
+
+fn by_id<'a, L: Live>(uses: impl Iterator<Item = &'a Arc<L>>) -> BTreeMap<Arc<str>, Arc<L>> {
+    uses.filter_map(|live| Some((L::spec(live.table())?.id, live.clone())))
+        .collect()
+}
+
+fn split<L>(uses: Vec<(Option<Arc<L>>, UseStatus)>, all: &mut Vec<UseStatus>) -> Vec<Arc<L>> {
+    let mut live = Vec::with_capacity(uses.len());
+    for (one, status) in uses {
+        live.extend(one);
+        all.push(status);
+    }
+    live
+}
+
+/// Of the wrong kind, or with grants that make no sense.
+fn unusable(error: LoadError) -> Refusal {
+    Refusal {
+        reason: super::chain(&error),
+        about_table: true,
+    }
+}
+
+impl Live for LiveProbe {
+    type Table = ProbeConfig;
+    const KIND: Kind = Kind::Probe;
+
+    fn spec(table: &ProbeConfig) -> Option<Spec> {
+        Some(Spec {
+            id: table.id.as_str().into(),
+            plugin: table.plugin.clone(),
+            config: table.config.clone(),
+            grants: table.grant.clone(),
+            wall: Some(table.timeout),
+        })
+    }
+
+    fn table(&self) -> &ProbeConfig {
+        &self.config
+    }
+
+    fn is_same(a: &ProbeConfig, b: &ProbeConfig) -> bool {
+        a == b
+    }
+
+    fn made_with(&self) -> (&[u8; 32], &Limits) {
+        (&self.sha256, &self.limits)
+    }
+
+    async fn bring_up(
+        table: ProbeConfig,
+        installed: &Installed,
+        used: Use,
+        trial: bool,
+    ) -> Result<Self, Refusal> {
+        let limits = used.limits.clone();
+        let probe = installed.component.probe(used).map_err(unusable)?;
+        probe
+            .configure()
+            .await
+            .map_err(|error| Refusal::of_call("configure", &error))?;
+        if trial {
+            let (result, _) = probe.trial().await;
+            match result {
+                // The other side's affair, and no slower than before: the plugin did its part.
+                Ok(_)
+                | Err(
+                    CallError::Unavailable { .. }
+                    | CallError::Rejected(_)
+                    | CallError::WallLimit(_),
+                ) => {}
+                Err(error) => return Err(Refusal::of_call("a trial collection", &error)),
+            }
+        }
+        Ok(LiveProbe {
+            config: table,
+            probe,
+            sha256: installed.sha256,
+            limits,
+        })
+    }
+}
+
+impl Live for LiveRule {
+    type Table = RuleConfig;
+    const KIND: Kind = Kind::Rule;
+
+    /// None for a composite, which no component judges.
+    fn spec(table: &RuleConfig) -> Option<Spec> {
+        Some(Spec {
+            id: table.id.as_str().into(),
+            plugin: table.plugin.clone()?,
+            config: table.config.clone(),
+            grants: Arc::new(Grants::default()),
+            wall: None,
+        })
+    }
+
+    fn table(&self) -> &RuleConfig {
+        &self.config
+    }
+
+    /// The line it stands in may move.
+    fn is_same(a: &RuleConfig, b: &RuleConfig) -> bool {
+        let unplaced = |table: &RuleConfig| RuleConfig {
+            origin: String::new(),
+            ..table.clone()
+        };
+        unplaced(a) == unplaced(b)
+    }
+
+    fn made_with(&self) -> (&[u8; 32], &Limits) {
+        (&self.sha256, &self.limits)
+    }
+
+    async fn bring_up(
+        table: RuleConfig,
+        installed: &Installed,
+        used: Use,
+        _trial: bool,
+    ) -> Result<Self, Refusal> {
+        let limits = used.limits.clone();
+        let rule = installed.component.rule(used).map_err(unusable)?;
+        let inputs: Vec<String> = table
+            .inputs
+            .iter()
+            .map(|input| input.name.to_string())
+            .collect();
+        let needs = rule
+            .configure(&inputs)
+            .await
+            .map_err(|error| Refusal::of_call("configure", &error))?;
+        Ok(LiveRule {
+            config: table,
+            rule,
+            needs,
+            sha256: installed.sha256,
+            limits,
+        })
+    }
+}
+
+impl Live for LiveNotifier {
+    type Table = NotifierConfig;
+    const KIND: Kind = Kind::Notifier;
+
+    fn spec(table: &NotifierConfig) -> Option<Spec> {
+        Some(Spec {
+            id: table.id.as_str().into(),
+            plugin: table.plugin.clone(),
+            config: table.config.clone(),
+            grants: table.grant.clone(),
+            wall: Some(table.timeout),
+        })
+    }
+
+    fn table(&self) -> &NotifierConfig {
+        &self.config
+    }
+
+    fn is_same(a: &NotifierConfig, b: &NotifierConfig) -> bool {
+        a == b
+    }
+
+    fn made_with(&self) -> (&[u8; 32], &Limits) {
+        (&self.sha256, &self.limits)
+    }
+
+    async fn bring_up(
+        table: NotifierConfig,
+        installed: &Installed,
+        used: Use,
+        _trial: bool,
+    ) -> Result<Self, Refusal> {
+        let limits = used.limits.clone();
+        let notifier = installed.component.notifier(used).map_err(unusable)?;
+        notifier
+            .configure()
+            .await
+            .map_err(|error| Refusal::of_call("configure", &error))?;
+        Ok(LiveNotifier {
+            config: table,
+            notifier,
+            sha256: installed.sha256,
+            limits,
+        })
+    }
+}
+
+impl Live for LiveAction {
+    type Table = RecoveryConfig;
+    const KIND: Kind = Kind::Action;
+
+    fn spec(table: &RecoveryConfig) -> Option<Spec> {
+        Some(Spec {
+            id: table.id.as_str().into(),
+            plugin: table.plugin.clone(),
+            config: table.config.clone(),
+            grants: table.grant.clone(),
+            wall: Some(table.timeout),
+        })
+    }
+
+    fn table(&self) -> &RecoveryConfig {
+        &self.config
+    }
+
+    fn is_same(a: &RecoveryConfig, b: &RecoveryConfig) -> bool {
+        a == b
+    }
+
+    fn made_with(&self) -> (&[u8; 32], &Limits) {
+        (&self.sha256, &self.limits)
+    }
+
+    async fn bring_up(
+        table: RecoveryConfig,
+        installed: &Installed,
+        used: Use,
+        _trial: bool,
+    ) -> Result<Self, Refusal> {
+        let limits = used.limits.clone();
+        let action = installed.component.action(used).map_err(unusable)?;
+        action
+            .configure()
+            .await
+            .map_err(|error| Refusal::of_call("configure", &error))?;
+        Ok(LiveAction {
+            config: table,
+            action,
+            sha256: installed.sha256,
+            limits,
+        })
+    }
+}

@@ -1,0 +1,186 @@
+//! Components to native code and back. The only module with `unsafe`: native code is believed here.
+//!
+//! ```text
+//!   bytes of a stranger --compile()--> artefact --(written and authenticated by the caller)--> revive()
+//! ```
+//!
+//! Invariant: [`revive`] gets nothing but what [`compile`] of the same build made and what the caller
+//! authenticated since (the code cache keeps a MAC over each artefact). An artefact is executed as it
+//! stands; a forged one is code of its author in the agent. No plugin folder is ever read as artefact.
+
+use super::component::{self, Refusal};
+use super::engine::{self, EngineError, Settings};
+use super::types::Kind;
+use sha2::{Digest, Sha256};
+use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// Bytes of a component: Python's are 18 MiB. Compiling is not covered by wasmtime's promise of safety,
+/// so what is larger is not even parsed.
+pub const COMPONENT_BYTES_MAX: usize = 32 << 20;
+
+/// A component that cannot be used. The text teaches its author.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// Too large.
+    #[error("it has {0} bytes, more than {COMPONENT_BYTES_MAX}")]
+    TooLarge(usize),
+    /// Not a component in binary form.
+    #[error("{0}")]
+    NotAComponent(&'static str),
+    /// Invalid, or a feature that is switched off.
+    #[error("it does not compile: {0}")]
+    Invalid(String),
+    /// It compiles and serves nothing here.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The compiler itself failed.
+    #[error("the compiler failed on it; please report this")]
+    Panicked,
+    /// No engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// Compiles a component. Only for the compiling child process and for tests: the compiler takes tens
+/// of megabytes that a process does not give back, and a hostile component can make it take long.
+///
+/// # Errors
+/// See [`CompileError`]; each says what is wrong with the file and what to do instead.
+pub fn compile(bytes: &[u8], settings: Settings) -> Result<Vec<u8>, CompileError> {
+    if bytes.len() > COMPONENT_BYTES_MAX {
+        return Err(CompileError::TooLarge(bytes.len()));
+    }
+    if let Some(what) = not_a_component(bytes) {
+        return Err(CompileError::NotAComponent(what));
+    }
+    let engine = engine::exact(settings)?;
+    let made = catch_unwind(AssertUnwindSafe(|| {
+        let component = Component::from_binary(&engine, bytes)
+            .map_err(|error| CompileError::Invalid(format!("{error:#}")))?;
+        component::kinds(&component)?;
+        let artefact = component.serialize();
+        artefact.map_err(|error| CompileError::Invalid(format!("{error:#}")))
+    }));
+    made.unwrap_or(Err(CompileError::Panicked))
+}
+
+/// Tells artefacts apart that must not be mixed: SHA-256 over wasmtime's full version and settings,
+/// the processor's features it compiled for, and this agent's version.
+///
+/// # Errors
+/// No engine on this system.
+pub fn compatibility_key(settings: Settings) -> Result<[u8; 32], EngineError> {
+    struct Sha(Sha256);
+    impl Hasher for Sha {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+
+        fn finish(&self) -> u64 {
+            0
+        }
+    }
+    let engine = engine::exact(settings)?;
+    let mut sha = Sha(Sha256::new());
+    // The hash covers wasmtime's full version; what stands in the artefact is its major number only.
+    engine.precompile_compatibility_hash().hash(&mut sha);
+    sha.0.update(env!("CARGO_PKG_VERSION"));
+    // The interfaces that a component is linked against.
+    sha.0.update(Kind::ALL.map(Kind::name).concat());
+    Ok(sha.0.finalize().into())
+}
+
+/// What a file is that is no binary component.
+fn not_a_component(bytes: &[u8]) -> Option<&'static str> {
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+    const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    if bytes.starts_with(COMPONENT) {
+        return None;
+    }
+    let text = bytes.trim_ascii_start();
+    Some(if bytes.is_empty() {
+        "the file is empty"
+    } else if bytes.starts_with(MODULE) {
+        "it is a core module, not a component: build it with `cargo build --release --target wasm32-wasip2`, or wrap it with `wasm-tools component new`"
+    } else if bytes.starts_with(b"\0asm") {
+        "it is a component of another binary version: build it with a current toolchain"
+    } else if text.starts_with(b"(") || text.starts_with(b";;") {
+        "it is WebAssembly text: translate it with `wasm-tools parse plugin.wat -o plugin.wasm`"
+    } else if bytes.starts_with(b"\x7fELF") {
+        "it is native code: plugins are components in binary form, precompiled ones are never loaded"
+    } else {
+        "it is no WebAssembly component"
+    })
+}
+
+/// Turns an artefact into a component.
+///
+/// # Errors
+/// An artefact of another engine, or a damaged one: compile again.
+pub(super) fn revive(engine: &Engine, artefact: &[u8]) -> wasmtime::Result<Component> {
+    #[expect(
+        unsafe_code,
+        reason = "wasmtime cannot check native code; the invariant of this module does: own compiler, authenticated bytes, private copy"
+    )]
+    // SAFETY: the bytes come from `compile` of this build with the same settings, and the caller
+    // authenticated them after reading them whole into memory that nobody else can write.
+    unsafe {
+        Component::deserialize(engine, artefact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_no_component_are_told_what_they_are() {
+        for (bytes, told) in [
+            (&b""[..], "empty"),
+            (b"\0asm\x01\0\0\0", "core module"),
+            (b"\0asm\x0a\0\x01\0", "another binary version"),
+            (b"  (component)", "WebAssembly text"),
+            (b"(module)", "WebAssembly text"),
+            (b"\x7fELF\x02", "native code"),
+            (b"#!/bin/sh", "no WebAssembly component"),
+        ] {
+            let refused = compile(bytes, Settings::default()).unwrap_err().to_string();
+            assert!(refused.contains(told), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_component_without_our_exports_is_told_so() {
+        let empty = b"\0asm\x0d\0\x01\0";
+        let refused = compile(empty, Settings::default()).unwrap_err().to_string();
+        assert!(refused.contains("it exports none of"), "{refused}");
+    }
+
+    #[test]
+    fn truncated_and_scrambled_components_are_refused() {
+        let mut bytes = b"\0asm\x0d\0\x01\0".to_vec();
+        bytes.extend_from_slice(&[1, 200, 3, 4, 5, 6]);
+        let refused = compile(&bytes, Settings::default()).unwrap_err();
+        assert!(matches!(refused, CompileError::Invalid(_)), "{refused}");
+    }
+
+    #[test]
+    fn size_is_judged_first() {
+        let large = vec![0; COMPONENT_BYTES_MAX + 1];
+        let refused = compile(&large, Settings::default()).unwrap_err();
+        assert!(matches!(refused, CompileError::TooLarge(_)), "{refused}");
+    }
+
+    #[test]
+    fn keys_differ_by_settings() {
+        let small = Settings {
+            small_address_space: true,
+        };
+        let large = compatibility_key(Settings::default()).unwrap();
+        assert_ne!(large, compatibility_key(small).unwrap());
+        assert_eq!(large, compatibility_key(Settings::default()).unwrap());
+    }
+}

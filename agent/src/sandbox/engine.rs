@@ -1,0 +1,250 @@
+//! The one engine of a process, its clock, and the guests' own threads.
+
+use super::host::HostState;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::Thread;
+use std::time::Duration;
+use wasmtime::{Config, Engine, EngineWeak, OptLevel, Store};
+
+/// The grain of the CPU limit; also how often a guest gives its thread back.
+pub const TICK: Duration = Duration::from_millis(10);
+/// Calls that may run at a time. Two threads serve them, and most wait in host calls.
+pub const CALLS_MAX: usize = 8;
+/// Threads for guests: a plugin that spins leaves one free.
+const GUEST_THREADS: usize = 2;
+/// Threads for host calls that the kernel may hold up (`statvfs`, `open`), so that a hung disk stops at four.
+const BLOCKING_THREADS: usize = 4;
+/// Stack of a guest. Wasmtime's own default, written down because artefacts depend on it.
+const WASM_STACK_BYTES: usize = 512 << 10;
+/// Stack of a guest and of the host functions it calls.
+const ASYNC_STACK_BYTES: usize = 1 << 20;
+/// Frames of a wasm backtrace: enough to see where, short enough for a log line.
+const BACKTRACE_FRAMES: usize = 16;
+/// Address space of one linear memory where address space is short: the default limit of memory.
+const SMALL_RESERVATION_BYTES: u64 = 64 << 20;
+/// Guard behind such a memory.
+const SMALL_GUARD_BYTES: u64 = 64 << 10;
+
+/// What the engine's code depends on. Artefacts compiled under one setting do not load under the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Reserve 64 MiB of address space a memory instead of 4 GiB, at 13 % more code. Needed under
+    /// `ulimit -v` and `LimitAS=`.
+    pub small_address_space: bool,
+}
+
+/// The engine was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Wasmtime does not run here.
+    #[error("cannot start the sandbox: {0}")]
+    Engine(String),
+    /// No thread.
+    #[error("cannot start the sandbox's threads")]
+    Threads(#[source] std::io::Error),
+}
+
+/// Counts the guests that run and lets the epoch advance while there is one.
+pub(crate) struct Ticker {
+    active: AtomicUsize,
+    closed: AtomicBool,
+    thread: Thread,
+}
+
+/// One running guest; dropped when it is done.
+pub(crate) struct Running(Arc<Ticker>);
+
+/// The guests' own runtime: what a plugin does never delays the agent's scheduler, signals or watchdog.
+pub(crate) struct Threads(Option<tokio::runtime::Runtime>);
+
+/// The configuration of wasmtime, for the compiling child and for the agent: they must not differ.
+pub(crate) fn config(settings: Settings) -> Config {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .concurrency_support(false)
+        .max_wasm_stack(WASM_STACK_BYTES)
+        .async_stack_size(ASYNC_STACK_BYTES)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .wasm_tail_call(false)
+        .wasm_relaxed_simd(false)
+        .native_unwind_info(false)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES))
+        .cranelift_opt_level(OptLevel::Speed);
+    if settings.small_address_space {
+        config
+            .memory_reservation(SMALL_RESERVATION_BYTES)
+            .memory_guard_size(SMALL_GUARD_BYTES)
+            .memory_reservation_for_growth(0);
+    }
+    config
+}
+
+/// An engine for exactly these settings.
+pub(crate) fn exact(settings: Settings) -> Result<Engine, EngineError> {
+    Engine::new(&config(settings)).map_err(|error| EngineError::Engine(format!("{error:#}")))
+}
+
+/// The agent's engine; turns to the small address space by itself where the large one does not fit.
+pub(crate) fn fitting(settings: Settings) -> Result<(Engine, Settings), EngineError> {
+    let engine = exact(settings)?;
+    if settings.small_address_space || fits(&engine) {
+        return Ok((engine, settings));
+    }
+    let small = Settings {
+        small_address_space: true,
+    };
+    tracing::warn!("address space is limited: plugins reserve 64 MiB a memory instead of 4 GiB");
+    Ok((exact(small)?, small))
+}
+
+/// Whether as many memories as calls can be reserved at once. Reserving costs no memory.
+fn fits(engine: &Engine) -> bool {
+    let mut store = Store::new(engine, ());
+    (0..CALLS_MAX)
+        .all(|_| wasmtime::Memory::new(&mut store, wasmtime::MemoryType::new(1, None)).is_ok())
+}
+
+impl Ticker {
+    /// Starts the thread; it sleeps until a guest runs and ends with the engine.
+    pub(crate) fn start(engine: &Engine) -> Result<Arc<Self>, EngineError> {
+        let (send, receive) = std::sync::mpsc::sync_channel::<Arc<Ticker>>(1);
+        let engine = engine.weak();
+        let thread = std::thread::Builder::new()
+            .name("watchfire-epoch".into())
+            .spawn(move || {
+                if let Ok(ticker) = receive.recv() {
+                    ticker.run(&engine);
+                }
+            })
+            .map_err(EngineError::Threads)?;
+        let ticker = Arc::new(Ticker {
+            active: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            thread: thread.thread().clone(),
+        });
+        // The thread waits for exactly this one message, so there is room.
+        let _ = send.send(Arc::clone(&ticker));
+        Ok(ticker)
+    }
+
+    fn run(&self, engine: &EngineWeak) {
+        while !self.closed.load(Ordering::Acquire) {
+            if self.active.load(Ordering::Acquire) == 0 {
+                std::thread::park();
+                continue;
+            }
+            std::thread::sleep(TICK);
+            match engine.upgrade() {
+                Some(engine) => engine.increment_epoch(),
+                None => return,
+            }
+        }
+    }
+
+    /// Call it before a guest starts.
+    pub(crate) fn enter(self: &Arc<Self>) -> Running {
+        if self.active.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.thread.unpark();
+        }
+        Running(Arc::clone(self))
+    }
+
+    /// Ends the thread.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Threads {
+    pub(crate) fn start() -> Result<Self, EngineError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(GUEST_THREADS)
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_name("watchfire-guest")
+            .enable_all()
+            .build()
+            .map_err(EngineError::Threads)?;
+        Ok(Threads(Some(runtime)))
+    }
+
+    pub(crate) fn handle(&self) -> &tokio::runtime::Handle {
+        // Invariant: only `drop` takes it out.
+        self.0
+            .as_ref()
+            .expect("the runtime lives as long as this")
+            .handle()
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // A plain drop waits for the threads, which panics inside another runtime.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Gives each call its CPU budget. At every tick the guest hands its thread back through tokio:
+/// with wasmtime's plain `Yield` the task wakes itself at once and tokio looks at its timers only
+/// every 61 tasks, so that a wall limit of 100 ms would strike after 600.
+pub(crate) fn set_deadline(store: &mut Store<HostState>) {
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|mut cx| {
+        let state = cx.data_mut();
+        if state.ticks_left == 0 {
+            return Ok(wasmtime::UpdateDeadline::Interrupt);
+        }
+        state.ticks_left -= 1;
+        state.cost.cpu_ticks += 1;
+        Ok(wasmtime::UpdateDeadline::YieldCustom(
+            1,
+            Box::pin(tokio::task::yield_now()),
+        ))
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_ticks_while_nothing_runs() {
+        let engine = exact(Settings::default()).unwrap();
+        let ticker = Ticker::start(&engine).unwrap();
+        let weak = Arc::downgrade(&ticker);
+        {
+            let _first = ticker.enter();
+            let _second = ticker.enter();
+            assert_eq!(ticker.active.load(Ordering::Acquire), 2);
+        }
+        assert_eq!(ticker.active.load(Ordering::Acquire), 0);
+        ticker.close();
+        drop(ticker);
+        // The thread holds the last reference and lets go of it.
+        while weak.upgrade().is_some() {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn both_address_spaces_make_an_engine() {
+        for small_address_space in [false, true] {
+            let settings = Settings {
+                small_address_space,
+            };
+            assert!(fits(&exact(settings).unwrap()), "{settings:?}");
+        }
+    }
+}

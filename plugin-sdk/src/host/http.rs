@@ -1,0 +1,259 @@
+//! Requests over HTTP. Grant `http`, as `scheme://host:port`. Whole bodies, no redirects.
+//!
+//! ```
+//! use watchfire_plugin_sdk::host::http::{Request, Response};
+//! use watchfire_plugin_sdk::mock;
+//!
+//! let host = mock::Host::new();
+//! host.http("GET http://127.0.0.1:8080/stats", Response::new(200).with_body(r#"{"queue": 7}"#));
+//!
+//! let stats: serde_json::Value = Request::get("http://127.0.0.1:8080/stats").send()?.check()?.json()?;
+//! assert_eq!(stats["queue"], 7);
+//! # Ok::<(), watchfire_plugin_sdk::Error>(())
+//! ```
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::DEFAULT_TIMEOUT;
+use crate::alert::lookup;
+use crate::{Error, Pairs, Result, calls};
+
+/// Most characters of an answer's body that an error repeats: enough for a service's reason, short enough for a log.
+const EXCERPT_MAX: usize = 200;
+
+/// A request. `{{secret:name}}` in the URL, in a header's value and, after [`fill_body`](Request::fill_body), in the body
+/// is filled in by the host, towards the host and port that the secret is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// `GET`, `POST` …
+    pub method: String,
+    /// With scheme.
+    pub url: String,
+    /// In order.
+    pub headers: Pairs,
+    /// Whole.
+    pub body: Vec<u8>,
+    /// Whether the host fills secrets into the body.
+    pub fill_body: bool,
+    /// For everything, from the dial to the last byte.
+    pub timeout: Duration,
+    /// Whatever the host understands besides.
+    pub extra: Pairs,
+}
+
+impl Request {
+    /// A request without headers and body that waits for [`DEFAULT_TIMEOUT`].
+    pub fn new(method: impl Into<String>, url: impl Into<String>) -> Self {
+        Request {
+            method: method.into(),
+            url: url.into(),
+            headers: Pairs::new(),
+            body: Vec::new(),
+            fill_body: false,
+            timeout: DEFAULT_TIMEOUT,
+            extra: Pairs::new(),
+        }
+    }
+
+    /// `GET`.
+    pub fn get(url: impl Into<String>) -> Self {
+        Request::new("GET", url)
+    }
+
+    /// `POST`.
+    pub fn post(url: impl Into<String>) -> Self {
+        Request::new("POST", url)
+    }
+
+    /// With one more header.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// With this body.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// With this value as its body, and the header that says so. A value that cannot be written as JSON (a map with keys
+    /// that are no text) is sent as `null`.
+    #[must_use]
+    pub fn json(self, value: &(impl Serialize + ?Sized)) -> Self {
+        let body = serde_json::to_vec(value).unwrap_or_else(|_| b"null".to_vec());
+        self.header("Content-Type", "application/json").body(body)
+    }
+
+    /// With secrets filled into the body as well.
+    #[must_use]
+    pub fn fill_body(mut self) -> Self {
+        self.fill_body = true;
+        self
+    }
+
+    /// With this limit for everything.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// With one more thing that the host understands.
+    #[must_use]
+    pub fn extra(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.extra.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sends it.
+    ///
+    /// # Errors
+    /// [`Denied`](Error::Denied) without the grant, [`Unavailable`](Error::Unavailable) where nobody answered in time.
+    /// Whatever the service answered is a [`Response`]: see [`check`](Response::check).
+    pub fn send(&self) -> Result<Response> {
+        calls::http_send(self)
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.body)
+    }
+}
+
+/// An answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Response {
+    /// Status code.
+    pub status: u16,
+    /// In order, names in lower case.
+    pub headers: Pairs,
+    /// Whole, at most 4 MiB.
+    pub body: Vec<u8>,
+    /// From the dial to the last byte.
+    pub elapsed: Duration,
+    /// Until the server's certificate expires, negative afterwards; `None` without TLS.
+    pub certificate_seconds_left: Option<i64>,
+    /// Whatever the host tells besides.
+    pub extra: Pairs,
+}
+
+impl Response {
+    /// An answer without headers and body, for tests.
+    pub fn new(status: u16) -> Self {
+        Response {
+            status,
+            ..Response::default()
+        }
+    }
+
+    /// With one more header, for tests.
+    #[must_use]
+    pub fn with_header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_ascii_lowercase(), value.into()));
+        self
+    }
+
+    /// With this body, for tests.
+    #[must_use]
+    pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// The value of the header called `name`, whatever its case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
+    }
+
+    /// What the host tells besides, called `name`.
+    pub fn extra(&self, name: &str) -> Option<&str> {
+        lookup(&self.extra, name)
+    }
+
+    /// Whether the status is 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The body as text; bytes that are no UTF-8 are replaced.
+    pub fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.body)
+    }
+
+    /// The body read as JSON.
+    ///
+    /// # Errors
+    /// [`Rejected`](Error::Rejected) where it is something else.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Error::rejected(format!("the answer is not the JSON that was expected: {error}")))
+    }
+
+    /// Itself, where the status is 2xx.
+    ///
+    /// # Errors
+    /// [`Unavailable`](Error::Unavailable) for 408, 425, 429 and 5xx, with the seconds of `Retry-After`; else
+    /// [`Rejected`](Error::Rejected). Both with the status and the start of the body.
+    pub fn check(self) -> Result<Self> {
+        if self.is_success() {
+            return Ok(self);
+        }
+        let text = self.text();
+        let excerpt: String = text.trim().chars().take(EXCERPT_MAX).collect();
+        let message = match &*excerpt {
+            "" => format!("answered {}", self.status),
+            said => format!("answered {}: {said}", self.status),
+        };
+        Err(match self.status {
+            408 | 425 | 429 | 500..=599 => Error::Unavailable {
+                message,
+                retry_after: self.retry_after(),
+            },
+            _ => Error::rejected(message),
+        })
+    }
+
+    /// The wait that the service asks for in `Retry-After`; `None` where there is none, or a date.
+    pub fn retry_after(&self) -> Option<Duration> {
+        // Some services give fractions of a second, which the standard does not know.
+        let seconds: f64 = self.header("retry-after")?.trim().parse().ok()?;
+        Duration::try_from_secs_f64(seconds).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_decides_what_happens_next() {
+        for (status, again) in [(400, false), (404, false), (408, true), (429, true), (503, true)] {
+            let error = Response::new(status).with_body("why").check().unwrap_err();
+            assert_eq!(matches!(error, Error::Unavailable { .. }), again, "{status}");
+            assert_eq!(error.to_string(), format!("answered {status}: why"));
+        }
+        assert!(Response::new(204).check().is_ok());
+    }
+
+    #[test]
+    fn retry_after_is_seconds() {
+        let wait = |value: &str| Response::new(429).with_header("Retry-After", value).retry_after();
+        assert_eq!(wait("30"), Some(Duration::from_secs(30)));
+        assert_eq!(wait("0.5"), Some(Duration::from_millis(500)));
+        assert_eq!(wait("-1"), None);
+        assert_eq!(wait("Wed, 21 Oct 2015 07:28:00 GMT"), None);
+    }
+
+    #[test]
+    fn an_error_repeats_only_the_start_of_a_body() {
+        let error = Response::new(400).with_body("ä".repeat(9999)).check().unwrap_err();
+        assert_eq!(error.to_string().chars().count(), "answered 400: ".len() + EXCERPT_MAX);
+    }
+}

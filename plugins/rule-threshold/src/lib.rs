@@ -1,0 +1,37 @@
+//! Judges one number against a limit per severity, with limits of their own for clearing.
+
+use watchfire_plugin_sdk::prelude::*;
+use watchfire_plugin_sdk::threshold::{Bounds, Thresholds};
+
+/// The rule: checked limits and nothing else.
+pub struct Threshold {
+    limits: Thresholds,
+}
+
+impl Rule for Threshold {
+    type Config = Bounds;
+
+    fn new(config: Bounds, inputs: &[String]) -> Result<Self> {
+        match inputs {
+            [_] => {}
+            [] => return Err(Error::config("there is no input: write metric = \"…\" in the rule")),
+            several => {
+                return Err(Error::config(format!(
+                    "a threshold judges one input, and the rule has {}: {}; keep one, or write plugin = \"rule-ratio\" or \
+                     \"rule-expression\"",
+                    several.len(),
+                    several.join(", ")
+                )));
+            }
+        }
+        Ok(Threshold {
+            limits: Thresholds::new(config)?,
+        })
+    }
+
+    fn judge(&self, instance: &Instance<'_>) -> Verdict {
+        self.limits.judge(instance.at(0), instance.active())
+    }
+}
+
+watchfire_plugin_sdk::rule!(Threshold);
