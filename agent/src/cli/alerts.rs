@@ -10,6 +10,8 @@ use serde_json::Value;
 /// Options of `alerts`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) config: super::ConfigArg,
     /// Also those that are pending
     #[arg(long)]
     all: bool,

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 /// Options of `check`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) config: super::ConfigArg,
     /// The file to check, in the place of the one that would be used
     file: Option<PathBuf>,
     /// Count warnings as errors

@@ -15,6 +15,8 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// Options of `events`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) config: super::ConfigArg,
     /// Begin after this sequence number [default: the newest events]
     #[arg(long, value_name = "SEQ")]
     since: Option<u64>,
@@ -147,6 +149,7 @@ mod tests {
         let args = |types: Option<&str>| Args {
             since: None,
             follow: false,
+            config: crate::cli::ConfigArg::default(),
             r#type: types.map(str::to_owned),
             limit: 5,
         };

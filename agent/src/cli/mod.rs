@@ -30,15 +30,37 @@ use std::process::ExitCode;
 struct Cli {
     #[command(flatten)]
     global: Global,
+    #[command(flatten)]
+    config: ConfigArg,
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+impl Cli {
+    /// The options of all commands, with the `--config` that stands nearest to the command.
+    fn global(&self) -> Global {
+        let nearest = match &self.command {
+            Some(Command::Run(args)) => Some(&args.config),
+            Some(Command::Check(args)) => Some(&args.config),
+            Some(Command::Status(args)) => Some(&args.config),
+            Some(Command::Alerts(args)) => Some(&args.config),
+            Some(Command::Events(args)) => Some(&args.config),
+            Some(Command::Plugin(command)) => command.config(),
+            Some(Command::Completions(_) | Command::Compile(_)) | None => None,
+        };
+        let nearest = nearest.and_then(|arg| arg.config.clone());
+        Global {
+            config: nearest.or(self.config.config.clone()),
+            ..self.global.clone()
+        }
+    }
 }
 
 /// What every command takes.
 #[derive(Clone, Debug, Default, clap::Args)]
 struct Global {
-    /// The configuration [default: ./watchfire.toml, then watchfire/watchfire.toml in $XDG_CONFIG_HOME, then /etc/watchfire/watchfire.toml, then the one built in]
-    #[arg(long, short, global = true, value_name = "FILE")]
+    /// Of [`ConfigArg`], wherever it stood.
+    #[arg(skip)]
     config: Option<PathBuf>,
     /// The folder of the agent's state, in the place of the configured one
     #[arg(long, global = true, value_name = "FOLDER")]
@@ -49,6 +71,14 @@ struct Global {
     /// Print JSON
     #[arg(long, global = true)]
     json: bool,
+}
+
+/// No global option, for `plugin run` means another thing by `--config`.
+#[derive(Clone, Debug, Default, clap::Args)]
+struct ConfigArg {
+    /// The configuration [default: ./watchfire.toml, then watchfire/watchfire.toml in $XDG_CONFIG_HOME, then /etc/watchfire/watchfire.toml, then the one built in]
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -76,9 +106,9 @@ enum Command {
 /// Reads the command line and does what it says; `run_agent` runs the agent until it is told to stop.
 pub fn main(run_agent: impl FnOnce(RunOptions) -> Result<(), Failure>) -> ExitCode {
     let matches = Cli::command().get_matches();
-    let Cli { global, command } =
-        Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let done = match command {
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let global = cli.global();
+    let done = match cli.command {
         Some(Command::Compile(args)) => return compile::run(&args),
         None => run_agent(run::Args::default().options(global)),
         Some(Command::Run(args)) => run_agent(args.options(global)),
@@ -144,11 +174,33 @@ mod tests {
             "json",
         ])
         .unwrap();
+        let global = cli.global();
         let Some(Command::Run(args)) = cli.command else {
             panic!("run");
         };
-        let options = args.options(cli.global);
+        let options = args.options(global);
         assert_eq!(options.listen, Some(None));
         assert_eq!(options.config, Some("a.toml".into()));
+        for words in [
+            &["-c", "x", "status"][..],
+            &["status", "-c", "x"],
+            &["-c", "x"],
+        ] {
+            assert_eq!(
+                read(words).unwrap().global().config,
+                Some("x".into()),
+                "{words:?}"
+            );
+        }
+        let cli = read(&[
+            "plugin",
+            "run",
+            "p.wasm",
+            "--config",
+            "{}",
+            "--grant",
+            "system=true",
+        ]);
+        assert_eq!(cli.unwrap().global().config, None);
     }
 }

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 /// Options of `run`.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) config: super::ConfigArg,
     /// Listen here for HTTP, in the place of the configured address; "" for no TCP at all
     #[arg(long, value_name = "ADDRESS", value_parser = parse_listen)]
     listen: Option<Listen>,

@@ -12,6 +12,8 @@ use watchfire_engine::model::format_duration;
 /// Options of `status`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) config: super::ConfigArg,
     /// Show every part, not only those at fault
     #[arg(long)]
     all: bool,
