@@ -38,7 +38,7 @@ struct Ends {
 }
 
 /// An interface over a healthy agent, and the end where its commands arrive.
-pub(super) fn fixture() -> (Api, mpsc::Receiver<CommandRequest>) {
+pub(crate) fn fixture() -> (Api, mpsc::Receiver<CommandRequest>) {
     let (api, ends) = wired();
     (api, ends.commands)
 }
@@ -338,6 +338,26 @@ async fn every_route_checks_the_host() {
     let everywhere = Door::Tcp(SocketAddr::from(([0, 0, 0, 0], 9465)));
     let by_address = request("GET", "/health", &[("host", "10.0.0.1:9465")]);
     assert_eq!(ask(&api, everywhere, by_address).await.0, 200);
+}
+
+#[tokio::test]
+async fn beyond_loopback_only_verdicts_are_read_without_the_token() {
+    let (api, _ends) = wired();
+    let bearer = format!("Bearer {TOKEN}");
+    for (path, headers, code) in [
+        ("/api/v1/health/live", &[][..], 200),
+        ("/health", &[], 200),
+        ("/health/detailed", &[], 401),
+        ("/api/v1/config", &[], 401),
+        ("/events", &[], 401),
+        ("/api/v1/config", &[("authorization", &*bearer)], 200),
+    ] {
+        for bound in [[0, 0, 0, 0], [10, 0, 0, 1]] {
+            let door = Door::Tcp(SocketAddr::from((bound, 9465)));
+            let (status, _) = ask(&api, door, request("GET", path, headers)).await;
+            assert_eq!(status, code, "{path} on {bound:?}");
+        }
+    }
 }
 
 #[tokio::test]

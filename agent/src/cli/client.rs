@@ -155,6 +155,52 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn every_command_finds_what_it_reads_in_the_real_interface() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("agent.sock");
+        let listener = crate::api::bind_unix(&socket).await.unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let (api, _commands) = crate::api::tests::fixture();
+        let agent = tokio::spawn(crate::api::serve(api, listener, async {
+            drop(stopped.await);
+        }));
+        let client = client(&socket);
+        let detailed = client.get("/health/detailed").await.unwrap();
+        assert_eq!(detailed["status"], "healthy");
+        for part in detailed["components"].as_array().unwrap() {
+            for key in ["name", "kind", "status"] {
+                assert!(part[key].is_string(), "{key} of {part}");
+            }
+        }
+        let pipeline = client.get("/health/events").await.unwrap();
+        for (group, key) in [
+            ("handlers", "probes"),
+            ("handlers", "rules"),
+            ("handlers", "notifiers"),
+            ("handlers", "recoveries"),
+            ("rounds", "missed"),
+            ("queue", "outbox_pending"),
+        ] {
+            assert!(pipeline[group][key].is_u64(), "{group}.{key} of {pipeline}");
+        }
+        assert!(pipeline["rounds"]["last"].is_string());
+        assert!(client.get("/api/v1/alerts").await.unwrap()["alerts"].is_array());
+        assert!(client.get("/api/v1/plugins").await.unwrap().is_array());
+        let page = client
+            .get("/events?limit=5&since=3&type=reload")
+            .await
+            .unwrap();
+        assert_eq!(
+            (&page["next_since"], &page["more"]),
+            (&50.into(), &true.into())
+        );
+        let refused = client.get("/events?type=x").await.unwrap_err();
+        assert_eq!(refused.text, "the agent refused (400): no such type");
+        drop(stop);
+        agent.await.unwrap();
+    }
+
+    #[tokio::test]
     async fn documents_of_health_are_answers_and_refusals_are_failures() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("agent.sock");

@@ -3,6 +3,7 @@
 use crate::error::Failure;
 use crate::plugin::compile::Compiler;
 use crate::plugin::stock;
+use crate::sandbox::host::log::Level;
 use crate::sandbox::types::Description;
 use crate::sandbox::{
     COMPONENT_BYTES_MAX, Component, EventSink, HostConfig, HostServices, LogLine, LogSink,
@@ -109,8 +110,14 @@ impl ToStderr {
 
 impl LogSink for ToStderr {
     fn line(&self, line: LogLine<'_>) {
-        let level = format!("log {:?}", line.level).to_lowercase();
-        ToStderr::line(self, &level, line.message, line.fields);
+        let level = match line.level {
+            Level::Trace => "log trace",
+            Level::Debug => "log debug",
+            Level::Info => "log info",
+            Level::Warn => "log warn",
+            Level::Error => "log error",
+        };
+        ToStderr::line(self, level, line.message, line.fields);
     }
 }
 
