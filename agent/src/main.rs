@@ -3,9 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    watchfire::cli::main(|_| {
-        Err(watchfire::error::Failure::failed(
-            "this build holds no agent yet",
-        ))
-    })
+    watchfire::cli::main(watchfire::app::run)
 }

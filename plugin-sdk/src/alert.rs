@@ -10,12 +10,19 @@ pub type Pairs = Vec<(String, String)>;
 
 /// The value of the first pair called `name`.
 pub(crate) fn lookup<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    pairs.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
+    pairs
+        .iter()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| &**value)
 }
 
 /// Owned pairs of anything that looks like pairs.
-pub(crate) fn pairs<K: Into<String>, V: Into<String>>(all: impl IntoIterator<Item = (K, V)>) -> Pairs {
-    all.into_iter().map(|(key, value)| (key.into(), value.into())).collect()
+pub(crate) fn pairs<K: Into<String>, V: Into<String>>(
+    all: impl IntoIterator<Item = (K, V)>,
+) -> Pairs {
+    all.into_iter()
+        .map(|(key, value)| (key.into(), value.into()))
+        .collect()
 }
 
 /// A moment: milliseconds since 1970-01-01 UTC.
@@ -53,10 +60,17 @@ impl fmt::Display for Timestamp {
         let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let shifted_month = (5 * of_year + 2) / 153;
         let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+        let month = if shifted_month < 10 {
+            shifted_month + 3
+        } else {
+            shifted_month - 9
+        };
         let year = era * 400 + year_of_era + u64::from(month <= 2);
         let (hour, minute, second) = (millis / 3_600_000, millis / 60_000 % 60, millis / 1000 % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
+        )?;
         match millis % 1000 {
             0 => f.write_str("Z"),
             rest => write!(f, ".{rest:03}Z"),

@@ -5,14 +5,6 @@
 //! only what it calls. The macros that emit exports are public (`pub_export_macro`) because they expand in the
 //! plugin's crate, which neither names wit-bindgen nor depends on it (`runtime_path`).
 
-#![expect(
-    missing_docs,
-    unreachable_pub,
-    unsafe_code,
-    clippy::all,
-    reason = "generated code; its contract is wit/"
-)]
-
 pub mod imports {
     wit_bindgen::generate!({
         path: "../wit",

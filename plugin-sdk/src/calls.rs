@@ -45,7 +45,10 @@ pub(crate) fn system_read(families: &[String]) -> Result<Vec<system::Reading>> {
         labels: reading.labels,
         value: reading.value,
     };
-    Ok(wit::system::read(families)?.into_iter().map(reading).collect())
+    Ok(wit::system::read(families)?
+        .into_iter()
+        .map(reading)
+        .collect())
 }
 
 pub(crate) fn system_processes(name: &str) -> Result<Vec<system::Process>> {
@@ -62,7 +65,10 @@ pub(crate) fn system_processes(name: &str) -> Result<Vec<system::Process>> {
         open_files: process.open_files,
         started_at: process.started_at,
     };
-    Ok(wit::system::processes(name)?.into_iter().map(process).collect())
+    Ok(wit::system::processes(name)?
+        .into_iter()
+        .map(process)
+        .collect())
 }
 
 pub(crate) fn system_services(pattern: &str) -> Result<Vec<system::Service>> {
@@ -73,7 +79,10 @@ pub(crate) fn system_services(pattern: &str) -> Result<Vec<system::Service>> {
         restarts: service.restarts,
         since: service.since,
     };
-    Ok(wit::system::services(pattern)?.into_iter().map(service).collect())
+    Ok(wit::system::services(pattern)?
+        .into_iter()
+        .map(service)
+        .collect())
 }
 
 pub(crate) fn files_read(path: &str, offset: u64, limit: u32) -> Result<files::Chunk> {
@@ -162,16 +171,31 @@ fn tls(settings: &tcp::Tls) -> wit::tcp::Tls {
     }
 }
 
-pub(crate) fn tcp_connect(host: &str, port: u16, settings: Option<&tcp::Tls>, timeout_ms: u32) -> Result<Connection> {
+pub(crate) fn tcp_connect(
+    host: &str,
+    port: u16,
+    settings: Option<&tcp::Tls>,
+    timeout_ms: u32,
+) -> Result<Connection> {
     let settings = settings.map(tls);
-    Ok(Connection(wit::tcp::connect(host, port, settings.as_ref(), timeout_ms)?))
+    Ok(Connection(wit::tcp::connect(
+        host,
+        port,
+        settings.as_ref(),
+        timeout_ms,
+    )?))
 }
 
 pub(crate) fn tcp_connect_unix(path: &str, timeout_ms: u32) -> Result<Connection> {
     Ok(Connection(wit::tcp::connect_unix(path, timeout_ms)?))
 }
 
-pub(crate) fn dns_query(name: &str, record_type: &str, server: Option<&str>, timeout_ms: u32) -> Result<dns::Response> {
+pub(crate) fn dns_query(
+    name: &str,
+    record_type: &str,
+    server: Option<&str>,
+    timeout_ms: u32,
+) -> Result<dns::Response> {
     let response = wit::dns::query(name, record_type, server, timeout_ms)?;
     let answer = |answer: wit::dns::Answer| dns::Answer {
         record_type: answer.record_type,
@@ -198,7 +222,11 @@ pub(crate) fn mail_send(message: &mail::Message) -> Result<()> {
     })?)
 }
 
-pub(crate) fn commands_run(name: &str, arguments: &[String], stdin: &[u8]) -> Result<commands::Output> {
+pub(crate) fn commands_run(
+    name: &str,
+    arguments: &[String],
+    stdin: &[u8],
+) -> Result<commands::Output> {
     let output = wit::commands::run(name, arguments, stdin)?;
     Ok(commands::Output {
         status: output.status,

@@ -118,11 +118,16 @@ impl std::error::Error for Error {}
 /// Reads a configuration table. The error names the key; the position in the JSON is left out, because the operator
 /// wrote TOML.
 pub(crate) fn parse_config<C: DeserializeOwned>(config: &str) -> Result<C> {
-    let mut json = serde_json::Deserializer::from_str(if config.is_empty() { "{}" } else { config });
+    let mut json =
+        serde_json::Deserializer::from_str(if config.is_empty() { "{}" } else { config });
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        let text = error.into_inner().to_string();
-        let text = text.rsplit_once(" at line ").map_or(&*text, |(text, _)| text);
+        let inner = error.into_inner();
+        let (text, position) = (
+            inner.to_string(),
+            format!(" at line {} column {}", inner.line(), inner.column()),
+        );
+        let text = text.strip_suffix(&position).unwrap_or(&text);
         match &*path {
             "." => Error::Config(format!("config: {text}")),
             path => Error::Config(format!("config.{path}: {text}")),
@@ -164,7 +169,13 @@ mod tests {
     #[test]
     fn only_unavailable_takes_a_wait() {
         let wait = Duration::from_secs(1);
-        assert_eq!(Error::rejected("no").retry_after(wait), Error::rejected("no"));
-        assert_ne!(Error::unavailable("no").retry_after(wait), Error::unavailable("no"));
+        assert_eq!(
+            Error::rejected("no").retry_after(wait),
+            Error::rejected("no")
+        );
+        assert_ne!(
+            Error::unavailable("no").retry_after(wait),
+            Error::unavailable("no")
+        );
     }
 }

@@ -1,5 +1,10 @@
 //! Between the contract's calls and the traits: one generic export a kind, and the one instance of the plugin.
 
+#![expect(
+    missing_docs,
+    reason = "public for the macros only, hidden from the documentation"
+)]
+
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -12,8 +17,8 @@ use crate::bindings::{action, notifier, probe, rule};
 use crate::error::parse_config;
 use crate::host::log::{self, Level};
 use crate::{
-    Alert, Batch, Collection, Error, Needs, Notification, Outcome, Reason, Receipt, Result, Severities, Severity,
-    Timestamp, Verdicts,
+    Alert, Batch, Collection, Error, Needs, Notification, Outcome, Reason, Receipt, Result,
+    Severities, Severity, Timestamp, Verdicts,
 };
 
 /// Name, version and summary of the plugin's own crate, taken where the macro expands.
@@ -68,10 +73,14 @@ fn put<K, T: Hosted<K>>(plugin: T, inputs: Vec<String>, needs: Needs) {
     });
 }
 
-fn with<K, T: Hosted<K>, R>(call: impl FnOnce(&mut Configured<T>) -> Result<R>) -> Result<R, wire::Error> {
+fn with<K, T: Hosted<K>, R>(
+    call: impl FnOnce(&mut Configured<T>) -> Result<R>,
+) -> Result<R, wire::Error> {
     T::slot().with(|slot| match slot.0.borrow_mut().as_mut() {
         Some(configured) => call(configured).map_err(wire::Error::from),
-        None => Err(wire::Error::Internal("called before it was configured".into())),
+        None => Err(wire::Error::Internal(
+            "called before it was configured".into(),
+        )),
     })
 }
 
@@ -82,13 +91,17 @@ fn report_panics() {
     ONCE.call_once(|| {
         let default = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            log::emit(Level::Error, &panic.to_string(), &[]);
+            log::emit(Level::Error, &panic.to_string().replace('\n', " "), &[]);
             default(panic);
         }));
     });
 }
 
-fn description(package: Package, config_schema: Option<String>, wants: Vec<String>) -> wire::Description {
+fn description(
+    package: Package,
+    config_schema: Option<String>,
+    wants: Vec<String>,
+) -> wire::Description {
     wire::Description {
         name: package.name.into(),
         version: package.version.into(),
@@ -102,14 +115,20 @@ fn description(package: Package, config_schema: Option<String>, wants: Vec<Strin
 #[derive(Debug)]
 pub struct ProbeExport<T>(PhantomData<T>);
 
-impl<T: crate::Probe + Hosted<Probe>> probe::exports::watchfire::plugin::probe::Guest for ProbeExport<T> {
+impl<T: crate::Probe + Hosted<Probe>> probe::exports::watchfire::plugin::probe::Guest
+    for ProbeExport<T>
+{
     fn describe() -> wire::Description {
         description(T::package(), T::config_schema(), T::wants())
     }
 
     fn configure(config: String) -> Result<(), wire::Error> {
         report_panics();
-        put::<Probe, T>(T::new(parse_config(&config)?)?, Vec::new(), Needs::default());
+        put::<Probe, T>(
+            T::new(parse_config(&config)?)?,
+            Vec::new(),
+            Needs::default(),
+        );
         Ok(())
     }
 
@@ -121,7 +140,9 @@ impl<T: crate::Probe + Hosted<Probe>> probe::exports::watchfire::plugin::probe::
 #[derive(Debug)]
 pub struct RuleExport<T>(PhantomData<T>);
 
-impl<T: crate::Rule + Hosted<Rule>> rule::exports::watchfire::plugin::rule::Guest for RuleExport<T> {
+impl<T: crate::Rule + Hosted<Rule>> rule::exports::watchfire::plugin::rule::Guest
+    for RuleExport<T>
+{
     fn describe() -> wire::Description {
         description(T::package(), T::config_schema(), Vec::new())
     }
@@ -151,7 +172,11 @@ impl<T: crate::Rule + Hosted<Rule>> rule::exports::watchfire::plugin::rule::Gues
                 inputs: configured.inputs.clone(),
                 points_of: configured.needs.points_of.as_slice().into(),
                 columns: batch.columns,
-                active: batch.active.into_iter().map(|set| Severities::from_bits(set.bits())).collect(),
+                active: batch
+                    .active
+                    .into_iter()
+                    .map(|set| Severities::from_bits(set.bits()))
+                    .collect(),
                 labels: batch.labels,
                 memory: batch.memory,
                 points: batch.points.into_iter().map(moments).collect(),
@@ -174,12 +199,17 @@ impl<T: crate::Rule + Hosted<Rule>> rule::exports::watchfire::plugin::rule::Gues
     }
 }
 
-fn moments(instances: Vec<Vec<rule::exports::watchfire::plugin::rule::Moment>>) -> Vec<Vec<crate::rule::Moment>> {
+fn moments(
+    instances: Vec<Vec<rule::exports::watchfire::plugin::rule::Moment>>,
+) -> Vec<Vec<crate::rule::Moment>> {
     let moment = |moment: rule::exports::watchfire::plugin::rule::Moment| crate::rule::Moment {
         at: Timestamp(moment.at),
         value: moment.value,
     };
-    instances.into_iter().map(|points| points.into_iter().map(moment).collect()).collect()
+    instances
+        .into_iter()
+        .map(|points| points.into_iter().map(moment).collect())
+        .collect()
 }
 
 #[derive(Debug)]
@@ -194,7 +224,11 @@ impl<T: crate::Notifier + Hosted<Notifier>> notifier::exports::watchfire::plugin
 
     fn configure(config: String) -> Result<(), wire::Error> {
         report_panics();
-        put::<Notifier, T>(T::new(parse_config(&config)?)?, Vec::new(), Needs::default());
+        put::<Notifier, T>(
+            T::new(parse_config(&config)?)?,
+            Vec::new(),
+            Needs::default(),
+        );
         Ok(())
     }
 
@@ -211,14 +245,20 @@ impl<T: crate::Notifier + Hosted<Notifier>> notifier::exports::watchfire::plugin
 #[derive(Debug)]
 pub struct ActionExport<T>(PhantomData<T>);
 
-impl<T: crate::Action + Hosted<Action>> action::exports::watchfire::plugin::action::Guest for ActionExport<T> {
+impl<T: crate::Action + Hosted<Action>> action::exports::watchfire::plugin::action::Guest
+    for ActionExport<T>
+{
     fn describe() -> wire::Description {
         description(T::package(), T::config_schema(), T::wants())
     }
 
     fn configure(config: String) -> Result<(), wire::Error> {
         report_panics();
-        put::<Action, T>(T::new(parse_config(&config)?)?, Vec::new(), Needs::default());
+        put::<Action, T>(
+            T::new(parse_config(&config)?)?,
+            Vec::new(),
+            Needs::default(),
+        );
         Ok(())
     }
 
@@ -228,7 +268,8 @@ impl<T: crate::Action + Hosted<Action>> action::exports::watchfire::plugin::acti
         dry_run: bool,
     ) -> Result<action::exports::watchfire::plugin::action::Outcome, wire::Error> {
         with::<Action, T, _>(|configured| {
-            let Outcome { did, changed } = configured.plugin.act(&alert.into(), attempt, dry_run)?;
+            let Outcome { did, changed } =
+                configured.plugin.act(&alert.into(), attempt, dry_run)?;
             Ok(action::exports::watchfire::plugin::action::Outcome { did, changed })
         })
     }
@@ -239,9 +280,13 @@ impl From<Error> for wire::Error {
         match error {
             Error::Config(message) => wire::Error::Config(message),
             Error::Denied(message) => wire::Error::Denied(message),
-            Error::Unavailable { message, retry_after } => wire::Error::Unavailable(wire::Unavailability {
+            Error::Unavailable {
                 message,
-                retry_after_ms: retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+                retry_after,
+            } => wire::Error::Unavailable(wire::Unavailability {
+                message,
+                retry_after_ms: retry_after
+                    .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
             }),
             Error::Rejected(message) => wire::Error::Rejected(message),
             Error::Internal(message) => wire::Error::Internal(message),
@@ -254,7 +299,10 @@ impl From<wire::Error> for Error {
         match error {
             wire::Error::Config(message) => Error::Config(message),
             wire::Error::Denied(message) => Error::Denied(message),
-            wire::Error::Unavailable(wire::Unavailability { message, retry_after_ms }) => Error::Unavailable {
+            wire::Error::Unavailable(wire::Unavailability {
+                message,
+                retry_after_ms,
+            }) => Error::Unavailable {
                 message,
                 retry_after: retry_after_ms.map(Duration::from_millis),
             },
@@ -311,7 +359,11 @@ impl From<Verdicts> for rule::exports::watchfire::plugin::rule::Verdicts {
     fn from(verdicts: Verdicts) -> Self {
         let flags = |set: Severities| wire::Severities::from_bits_truncate(set.bits());
         rule::exports::watchfire::plugin::rule::Verdicts {
-            breached: verdicts.breached.into_iter().map(|breached| breached.map(flags)).collect(),
+            breached: verdicts
+                .breached
+                .into_iter()
+                .map(|breached| breached.map(flags))
+                .collect(),
             values: verdicts.values,
             limits: verdicts.limits,
             notes: verdicts.notes,

@@ -109,7 +109,13 @@ pub trait Notifier: Sized + 'static {
 #[macro_export]
 macro_rules! notifier {
     ($plugin:ty) => {
-        $crate::__export!($plugin, Notifier, NotifierExport, notifier, __export_notifier);
+        $crate::__export!(
+            $plugin,
+            Notifier,
+            NotifierExport,
+            notifier,
+            __export_notifier
+        );
     };
 }
 
@@ -237,13 +243,26 @@ impl Notification {
 
     /// The highest severity among the alerts that still fire, or among all where none does.
     pub fn severity(&self) -> Option<Severity> {
-        let firing = self.alerts.iter().filter(|alert| alert.is_firing()).map(|alert| alert.severity).max();
+        let firing = self
+            .alerts
+            .iter()
+            .filter(|alert| alert.is_firing())
+            .map(|alert| alert.severity)
+            .max();
         firing.or_else(|| self.alerts.iter().map(|alert| alert.severity).max())
     }
 
-    /// Whether it says that what was told is over: it is about alerts and all of them have ended.
+    /// Whether it says that what was told is over: it is about alerts and all of them have ended, also those that a big
+    /// group does not list. The start of flapping is never the end; flapping that settles at `ok` is.
     pub fn is_resolved(&self) -> bool {
-        !self.alerts.is_empty() && self.alerts.iter().all(|alert| !alert.is_firing())
+        let ended = self.alerts.iter().all(|alert| !alert.is_firing());
+        let none_unlisted = matches!(self.extra("firing"), None | Some("0"));
+        match self.reason {
+            _ if self.alerts.is_empty() => false,
+            Reason::FlapStart => false,
+            Reason::FlapStop => ended || self.extra("note") == Some("ok"),
+            _ => ended && none_unlisted,
+        }
     }
 }
 
@@ -289,10 +308,39 @@ mod tests {
     fn a_group_is_as_bad_as_what_still_fires() {
         let mut over = mock::alert("a", Severity::Critical);
         over.ended_at = Some(Timestamp(9));
-        let both = mock::notification(Reason::Group, vec![over.clone(), mock::alert("b", Severity::Low)]);
-        assert_eq!((both.severity(), both.is_resolved()), (Some(Severity::Low), false));
+        let both = mock::notification(
+            Reason::Group,
+            vec![over.clone(), mock::alert("b", Severity::Low)],
+        );
+        assert_eq!(
+            (both.severity(), both.is_resolved()),
+            (Some(Severity::Low), false)
+        );
         let ended = mock::notification(Reason::Resolve, vec![over]);
-        assert_eq!((ended.severity(), ended.is_resolved()), (Some(Severity::Critical), true));
+        assert_eq!(
+            (ended.severity(), ended.is_resolved()),
+            (Some(Severity::Critical), true)
+        );
         assert!(!mock::notification(Reason::Heartbeat, vec![]).is_resolved());
+    }
+
+    #[test]
+    fn over_is_only_what_is_over_for_good() {
+        let mut over = mock::alert("a", Severity::Critical);
+        over.ended_at = Some(Timestamp(9));
+        let with = |reason, alert: &Alert, extra: (&str, &str)| {
+            let mut sent = mock::notification(reason, vec![alert.clone()]);
+            sent.extra = vec![(extra.0.into(), extra.1.into())];
+            sent.is_resolved()
+        };
+        assert!(with(Reason::Group, &over, ("firing", "0")));
+        assert!(
+            !with(Reason::Group, &over, ("firing", "3")),
+            "unlisted ones fire still"
+        );
+        assert!(!with(Reason::FlapStart, &over, ("note", "6 changes")));
+        let firing = mock::alert("a", Severity::Critical);
+        assert!(with(Reason::FlapStop, &firing, ("note", "ok")));
+        assert!(!with(Reason::FlapStop, &firing, ("note", "critical")));
     }
 }

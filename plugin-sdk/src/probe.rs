@@ -231,17 +231,29 @@ impl Family {
         let labels = pairs(labels);
         for (bound, count) in buckets {
             let mut labels = labels.clone();
-            let bound = if *bound == f64::INFINITY { "+Inf".into() } else { bound.to_string() };
+            let bound = if *bound == f64::INFINITY {
+                "+Inf".into()
+            } else {
+                bound.to_string()
+            };
             labels.push(("le".into(), bound));
             self.push_suffixed("_bucket", labels, *count as f64);
         }
         self.push_suffixed("_sum", labels.clone(), sum);
-        self.push_suffixed("_count", labels, buckets.last().map_or(0, |(_, count)| *count) as f64);
+        self.push_suffixed(
+            "_count",
+            labels,
+            buckets.last().map_or(0, |(_, count)| *count) as f64,
+        );
         self
     }
 
     /// Adds a value.
-    pub fn push<K: Into<String>, V: Into<String>>(&mut self, labels: impl IntoIterator<Item = (K, V)>, value: f64) {
+    pub fn push<K: Into<String>, V: Into<String>>(
+        &mut self,
+        labels: impl IntoIterator<Item = (K, V)>,
+        value: f64,
+    ) {
         self.push_suffixed("", labels, value);
     }
 
@@ -306,7 +318,9 @@ impl Collection {
             let point = family.points.iter().find(|point| {
                 point.suffix == suffix
                     && point.labels.len() == labels.len()
-                    && labels.iter().all(|(key, value)| point.labels.iter().any(|(k, v)| k == key && v == value))
+                    && labels.iter().all(|(key, value)| {
+                        point.labels.iter().any(|(k, v)| k == key && v == value)
+                    })
             })?;
             Some(point.value)
         })
@@ -346,11 +360,20 @@ mod tests {
 
     #[test]
     fn a_distribution_has_buckets_sum_and_count() {
-        let family =
-            Family::histogram("t", "").distribution([("a", "b")], &[(0.5, 1), (f64::INFINITY, 4)], 2.5);
+        let family = Family::histogram("t", "").distribution(
+            [("a", "b")],
+            &[(0.5, 1), (f64::INFINITY, 4)],
+            2.5,
+        );
         let found = Collection::from(family);
-        assert_eq!(found.value("t_bucket", &[("le", "0.5"), ("a", "b")]), Some(1.0));
-        assert_eq!(found.value("t_bucket", &[("a", "b"), ("le", "+Inf")]), Some(4.0));
+        assert_eq!(
+            found.value("t_bucket", &[("le", "0.5"), ("a", "b")]),
+            Some(1.0)
+        );
+        assert_eq!(
+            found.value("t_bucket", &[("a", "b"), ("le", "+Inf")]),
+            Some(4.0)
+        );
         assert_eq!(found.value("t_sum", &[("a", "b")]), Some(2.5));
         assert_eq!(found.value("t_count", &[("a", "b")]), Some(4.0));
         assert_eq!(found.value("t_count", &[]), None);
@@ -358,8 +381,11 @@ mod tests {
 
     #[test]
     fn values_and_failures_stand_side_by_side() {
-        let found = Collection::from([Family::gauge("up", "").value(1.0), Family::counter("calls_total", "").value(7.0)])
-            .failure(Error::unavailable("no answer"));
+        let found = Collection::from([
+            Family::gauge("up", "").value(1.0),
+            Family::counter("calls_total", "").value(7.0),
+        ])
+        .failure(Error::unavailable("no answer"));
         assert_eq!(found.value("calls_total", &[]), Some(7.0));
         assert_eq!(found.failures, [Error::unavailable("no answer")]);
     }

@@ -8,7 +8,9 @@ use crate::Error;
 /// How bad a breach is. Ordered: `Low < Warning < High < Critical` (P4, P3, P2, P1).
 ///
 /// In configuration it is its lower-case name, or an alias: `medium` for warning, `P1` to `P4`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, serde::Serialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// P4.
@@ -27,7 +29,12 @@ pub enum Severity {
 
 impl Severity {
     /// All severities, lowest first.
-    pub const ALL: [Severity; 4] = [Severity::Low, Severity::Warning, Severity::High, Severity::Critical];
+    pub const ALL: [Severity; 4] = [
+        Severity::Low,
+        Severity::Warning,
+        Severity::High,
+        Severity::Critical,
+    ];
 
     /// The lower-case name.
     pub fn name(self) -> &'static str {
@@ -109,12 +116,17 @@ impl Severities {
 
     /// The highest severity in the set.
     pub fn highest(self) -> Option<Severity> {
-        Severity::ALL.into_iter().rev().find(|severity| self.contains(*severity))
+        Severity::ALL
+            .into_iter()
+            .rev()
+            .find(|severity| self.contains(*severity))
     }
 
     /// The members, lowest first.
     pub fn iter(self) -> impl Iterator<Item = Severity> {
-        Severity::ALL.into_iter().filter(move |severity| self.contains(*severity))
+        Severity::ALL
+            .into_iter()
+            .filter(move |severity| self.contains(*severity))
     }
 
     /// One bit a severity, `Low` the lowest: the layout of the contract's flags.
@@ -161,7 +173,10 @@ mod tests {
             ("critical", Severity::Critical),
         ] {
             assert_eq!(word.parse::<Severity>().unwrap(), severity);
-            assert_eq!(serde_json::from_str::<Severity>(&format!("{word:?}")).unwrap(), severity);
+            assert_eq!(
+                serde_json::from_str::<Severity>(&format!("{word:?}")).unwrap(),
+                severity
+            );
         }
         assert!("urgent".parse::<Severity>().is_err());
     }
@@ -171,7 +186,10 @@ mod tests {
         let set: Severities = [Severity::Low, Severity::High].into_iter().collect();
         assert_eq!(set.bits(), 0b0101);
         assert_eq!(Severities::from_bits(0b1111_0101), set);
-        assert_eq!(set.without(Severity::High).iter().collect::<Vec<_>>(), [Severity::Low]);
+        assert_eq!(
+            set.without(Severity::High).iter().collect::<Vec<_>>(),
+            [Severity::Low]
+        );
         assert_eq!(format!("{set:?}"), "{Low, High}");
     }
 }

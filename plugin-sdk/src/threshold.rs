@@ -43,7 +43,10 @@ impl Limits {
 
     /// The numbers, lowest severity first.
     pub fn iter(&self) -> impl Iterator<Item = (Severity, f64)> {
-        Severity::ALL.into_iter().zip(self.0).filter_map(|(severity, limit)| Some((severity, limit?)))
+        Severity::ALL
+            .into_iter()
+            .zip(self.0)
+            .filter_map(|(severity, limit)| Some((severity, limit?)))
     }
 }
 
@@ -60,11 +63,14 @@ impl<'de> Deserialize<'de> for Limits {
 
             fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Limits, A::Error> {
                 let mut limits = Limits::default();
-                // Read as numbers one by one, so that an error carries the severity in its path.
-                while let Some(severity) = table.next_key::<Severity>()? {
+                // The key is read as text: an enum would leave no trace in the path of an error.
+                while let Some(key) = table.next_key::<String>()? {
+                    let severity: Severity = key.parse().map_err(A::Error::custom)?;
                     let limit = table.next_value::<f64>()?;
                     if limits.0[severity.index()].replace(limit).is_some() {
-                        return Err(A::Error::custom(format!("{severity} is given twice: keep one")));
+                        return Err(A::Error::custom(format!(
+                            "{severity} is given twice: keep one"
+                        )));
                     }
                 }
                 Ok(limits)
@@ -157,7 +163,9 @@ impl Thresholds {
         let (direction, raise) = one_direction(&bounds)?;
         let name = direction.name();
         if raise.is_empty() {
-            return Err(Error::config(format!("config.{name}: no limit: write one, like {name} = {{ warning = 1 }}")));
+            return Err(Error::config(format!(
+                "config.{name}: no limit: write one, like {name} = {{ warning = 1 }}"
+            )));
         }
         let worse = |a: f64, b: f64| if direction.is_upward() { a > b } else { a < b };
         let limits: Vec<_> = raise.iter().collect();
@@ -185,11 +193,17 @@ impl Thresholds {
             if worse(clear, limit) {
                 return Err(Error::config(format!(
                     "config.clear.{severity}: {clear} is beyond {name}.{severity} ({limit}): write {limit} or {}",
-                    if direction.is_upward() { "less" } else { "more" }
+                    if direction.is_upward() {
+                        "less"
+                    } else {
+                        "more"
+                    }
                 )));
             }
         }
-        let column = |of: &dyn Fn(Severity) -> Option<f64>| Severity::ALL.map(|severity| of(severity).unwrap_or(f64::NAN));
+        let column = |of: &dyn Fn(Severity) -> Option<f64>| {
+            Severity::ALL.map(|severity| of(severity).unwrap_or(f64::NAN))
+        };
         Ok(Thresholds {
             direction,
             raise: column(&|severity| raise.get(severity)),
@@ -221,7 +235,11 @@ impl Thresholds {
         }
         let (mut breached, mut limit) = (Severities::NONE, f64::NAN);
         for severity in Severity::ALL {
-            let column = if active.contains(severity) { &self.clear } else { &self.raise };
+            let column = if active.contains(severity) {
+                &self.clear
+            } else {
+                &self.raise
+            };
             let held_against = column[severity.index()];
             if self.direction.violates(value, held_against) {
                 breached = breached.with(severity);
@@ -241,7 +259,9 @@ fn one_direction(bounds: &Bounds) -> Result<(Direction, Limits)> {
         (Direction::Below, bounds.below),
         (Direction::AtMost, bounds.at_most),
     ];
-    let mut given = given.into_iter().filter_map(|(direction, limits)| Some((direction, limits?)));
+    let mut given = given
+        .into_iter()
+        .filter_map(|(direction, limits)| Some((direction, limits?)));
     match (given.next(), given.next()) {
         (Some(one), None) => Ok(one),
         (None, _) => Err(Error::config(
@@ -252,5 +272,170 @@ fn one_direction(bounds: &Bounds) -> Result<(Direction, Limits)> {
             first.name(),
             second.name()
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn thresholds(config: &str) -> Result<Thresholds> {
+        Thresholds::new(crate::error::parse_config(config)?)
+    }
+
+    fn set(words: &str) -> Severities {
+        words
+            .split_whitespace()
+            .map(|word| word.parse::<Severity>().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn equality_violates_only_the_inclusive_directions() {
+        for (direction, less, equal, greater) in [
+            ("above", false, false, true),
+            ("at_least", false, true, true),
+            ("below", true, false, false),
+            ("at_most", true, true, false),
+        ] {
+            let limits = thresholds(&format!(r#"{{"{direction}": {{"warning": 5}}}}"#)).unwrap();
+            for (value, breached) in [(4.9, less), (5.0, equal), (5.1, greater)] {
+                let expected = if breached {
+                    set("warning")
+                } else {
+                    Severities::NONE
+                };
+                assert_eq!(
+                    limits.judge_plain(value, Severities::NONE),
+                    (Some(expected), 5.0),
+                    "{direction} {value}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_active_is_held_against_its_clear_limit() {
+        let config = r#"{"above": {"warning": 70, "critical": 85}, "clear": {"warning": 60, "critical": 80}}"#;
+        let limits = thresholds(config).unwrap();
+        for (value, active, breached, limit) in [
+            (70.0, "", "", 70.0),
+            (71.0, "", "warning", 70.0),
+            (86.0, "", "warning critical", 85.0),
+            (82.0, "", "warning", 70.0),
+            (82.0, "warning critical", "warning critical", 80.0),
+            (80.0, "warning critical", "warning", 60.0),
+            (61.0, "warning", "warning", 60.0),
+            (60.0, "warning", "", 60.0),
+            (60.0, "critical", "", 70.0),
+            (f64::INFINITY, "", "warning critical", 85.0),
+            (f64::NEG_INFINITY, "warning", "", 60.0),
+        ] {
+            let found = limits.judge_plain(value, set(active));
+            assert_eq!(
+                found,
+                (Some(set(breached)), limit),
+                "{value} while {active:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn clear_is_the_limit_itself_unless_given() {
+        let limits =
+            thresholds(r#"{"below": {"low": 100, "P2": 10}, "clear": {"high": 20}}"#).unwrap();
+        assert_eq!(limits.judge_plain(99.0, set("low")).0, Some(set("low")));
+        assert_eq!(
+            limits.judge_plain(100.0, set("low")).0,
+            Some(Severities::NONE)
+        );
+        assert_eq!(
+            limits.judge_plain(19.0, set("low high")).0,
+            Some(set("low high"))
+        );
+        assert_eq!(
+            limits.judge_plain(20.0, set("low high")).0,
+            Some(set("low"))
+        );
+    }
+
+    #[test]
+    fn nan_is_unknown() {
+        let limits = thresholds(r#"{"below": {"warning": 1}}"#).unwrap();
+        assert_eq!(
+            limits.judge(f64::NAN, Severity::Warning.into()),
+            Verdict::unknown()
+        );
+    }
+
+    #[test]
+    fn a_wrong_table_is_told_what_to_write() {
+        for (config, says) in [
+            (
+                "{}",
+                "config: no limit: write one of above, at_least, below, at_most, like above = { warning = 85 }",
+            ),
+            (
+                r#"{"above": {"warning": 1}, "below": {"warning": 0}}"#,
+                "config: both above and below: write one of them, and the other in a rule of its own",
+            ),
+            (
+                r#"{"above": {}}"#,
+                "config.above: no limit: write one, like above = { warning = 1 }",
+            ),
+            (
+                r#"{"above": {"warning": 85, "critical": 70}}"#,
+                "config.above: critical (70) is reached before warning (85): write { warning = 70, critical = 85 }, or \
+                 below for the other direction",
+            ),
+            (
+                r#"{"at_most": {"low": 1, "high": 2}}"#,
+                "config.at_most: high (2) is reached before low (1): write { low = 2, high = 1 }, or at_least for the \
+                 other direction",
+            ),
+            (
+                r#"{"above": {"warning": 85}, "clear": {"warning": 90}}"#,
+                "config.clear.warning: 90 is beyond above.warning (85): write 85 or less",
+            ),
+            (
+                r#"{"below": {"warning": 5}, "clear": {"warning": 4}}"#,
+                "config.clear.warning: 4 is beyond below.warning (5): write 5 or more",
+            ),
+            (
+                r#"{"above": {"warning": 85}, "clear": {"critical": 80}}"#,
+                "config.clear.critical: above has no critical: remove it, or add above.critical",
+            ),
+            (
+                r#"{"above": {"warning": 85, "medium": 86}}"#,
+                "config.above: warning is given twice: keep one",
+            ),
+            (
+                r#"{"above": {"urgent": 85}}"#,
+                "config.above: unknown severity \"urgent\": write low, warning, high or critical",
+            ),
+            (
+                r#"{"above": {"warning": "85%"}}"#,
+                "config.above.warning: invalid type: string \"85%\", expected f64",
+            ),
+            (
+                r#"{"over": {"warning": 85}}"#,
+                "config.over: unknown field `over`, expected one of `above`, `at_least`, `below`, `at_most`, `clear`",
+            ),
+        ] {
+            assert_eq!(
+                thresholds(config).unwrap_err(),
+                Error::config(says),
+                "{config}"
+            );
+        }
+    }
+
+    #[test]
+    fn equal_limits_are_in_order() {
+        let limits = thresholds(r#"{"at_least": {"warning": 3, "critical": 3}}"#).unwrap();
+        assert_eq!(
+            limits.judge_plain(3.0, Severities::NONE).0,
+            Some(set("warning critical"))
+        );
     }
 }

@@ -140,6 +140,8 @@ pub enum Happening {
         id: NotificationId,
         /// Why.
         reason: Reason,
+        /// At which severity.
+        severity: Option<Severity>,
         /// Counts from 1.
         attempt: u32,
         /// `accepted`, `failed`, `refused`.

@@ -54,6 +54,21 @@ impl State {
         Vec::new()
     }
 
+    /// Undelivered notifications.
+    pub fn outbox_pending(&self) -> usize {
+        0
+    }
+
+    /// Whether an operator paused recovery.
+    pub fn is_paused(&self) -> bool {
+        false
+    }
+
+    /// Alerts (as `cpu{host="a"}`) for which the procedure waits for an approval.
+    pub fn waiting_for_approval(&self, _procedure: &crate::model::ProcedureId) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Every alert that is not plainly ok, meta-alerts included; ordered by rule, then labels.
     pub fn alerts(&self) -> Vec<AlertView> {
         Vec::new()

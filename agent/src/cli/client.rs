@@ -1,7 +1,6 @@
 //! Asks the running agent over its unix socket.
 
 use super::Global;
-use super::run::RunOptions;
 use crate::config::{self, Environment};
 use crate::error::{Failure, chain};
 use axum::body::{Body, to_bytes};
@@ -33,25 +32,25 @@ impl Client {
             let socket = socket.clone();
             return Ok(Client { socket });
         }
-        let environment = Environment::of_process();
-        let mut config = match config::load(global.config.as_deref(), &environment) {
+        let mut environment = Environment::of_process();
+        let data_dir = global.data_dir.as_ref();
+        environment.data_dir_override = data_dir.map(|folder| environment.cwd.join(folder));
+        let path = global.config.as_deref();
+        let config = match config::load(path, &environment) {
             Ok(loaded) => loaded.config,
-            // The agent itself goes on with its last good configuration; where it usually is, it still is.
+            // The agent itself goes on with its last good configuration, in the same data folder.
             Err(rejected) => {
-                config::from_texts(&[], &environment)
-                    .map_err(|_| {
-                        Failure::config(format!(
-                            "{rejected}; name the agent's socket with --socket"
-                        ))
-                    })?
-                    .config
+                if environment.data_dir_override.is_none() {
+                    let data_dir = config::data_dir_of_broken(path, &environment);
+                    environment.data_dir_override = Some(data_dir);
+                }
+                let built_in = config::from_texts(&[], &environment);
+                let unusable = |_| {
+                    Failure::config(format!("{rejected}; name the agent's socket with --socket"))
+                };
+                built_in.map_err(unusable)?.config
             }
         };
-        let options = RunOptions {
-            data_dir: global.data_dir.clone(),
-            ..RunOptions::default()
-        };
-        options.apply(&mut config);
         Ok(Client {
             socket: config.api.socket,
         })

@@ -97,18 +97,9 @@ impl Args {
 }
 
 impl RunOptions {
-    /// Lays these options over a configuration; on every reload again. What stands in the data
-    /// folder by default moves with it.
+    /// Lays these options over a configuration; on every reload again. The data folder is not among
+    /// them: it is given to the [`crate::config::Environment`], for other paths follow from it.
     pub fn apply(&self, config: &mut Config) {
-        if let Some(data_dir) = &self.data_dir {
-            let before = std::mem::replace(&mut config.agent.data_dir, data_dir.clone());
-            if config.agent.plugins_dir == before.join("plugins") {
-                config.agent.plugins_dir = data_dir.join("plugins");
-            }
-            if config.api.socket == before.join("watchfire.sock") {
-                config.api.socket = data_dir.join("watchfire.sock");
-            }
-        }
         if let Some(listen) = self.listen {
             config.api.listen = listen;
         }
@@ -141,16 +132,14 @@ mod tests {
             ..Environment::default()
         };
         let mut config = from_texts(&[], &environment).unwrap().config;
-        assert_eq!(config.agent.data_dir, PathBuf::from("/var/lib/watchfire"));
         let options = RunOptions {
-            data_dir: Some("/d".into()),
+            socket: Some("/s".into()),
             listen: Some(None),
             log_level: Some(tracing::Level::DEBUG),
             ..RunOptions::default()
         };
         options.apply(&mut config);
-        assert_eq!(config.agent.plugins_dir, PathBuf::from("/d/plugins"));
-        assert_eq!(config.api.socket, PathBuf::from("/d/watchfire.sock"));
+        assert_eq!(config.api.socket, PathBuf::from("/s"));
         assert_eq!(config.api.listen, None);
         assert_eq!(config.log.level, tracing::Level::DEBUG);
         let mut again = config.clone();

@@ -13,6 +13,8 @@ pub struct Environment {
     pub hostname: String,
     /// Whether the agent runs as root.
     pub root: bool,
+    /// `--data-dir`: wins over the file.
+    pub data_dir_override: Option<PathBuf>,
     /// `HOME`, `XDG_CONFIG_HOME`, `XDG_STATE_HOME`, `XDG_RUNTIME_DIR`.
     pub variables: BTreeMap<String, PathBuf>,
 }
@@ -46,6 +48,7 @@ impl Environment {
                 hostname
             },
             root: rustix::process::geteuid().is_root(),
+            data_dir_override: None,
             variables,
         }
     }

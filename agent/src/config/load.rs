@@ -50,7 +50,8 @@ pub struct Rejected {
     pub files: Vec<PathBuf>,
 }
 
-fn summary(mistakes: &[Finding]) -> String {
+/// The first mistake with its place, and how many more there are: one line for a log or an alert.
+pub fn summary(mistakes: &[Finding]) -> String {
     match mistakes {
         [] => "the configuration was refused".to_owned(),
         [only] => format!("{}: {}", only.place(), only.message),
@@ -90,6 +91,30 @@ pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Loaded, Re
     joined.include();
     joined.packs();
     joined.resolve(environment)
+}
+
+/// The data folder that a configuration which does not hold would have used, so that the last good one
+/// in it can be found: what can still be read of `[agent] data_dir`, else the default.
+pub fn data_dir_of_broken(path: Option<&Path>, environment: &Environment) -> PathBuf {
+    let main = match path {
+        Some(path) => Some(environment.cwd.join(path)),
+        None => environment
+            .configuration_files()
+            .into_iter()
+            .find(|file| file.exists()),
+    };
+    let said = main.and_then(|main| {
+        let text = read_file(&main).ok()?;
+        let (table, _) = DeTable::parse_recoverable(&text);
+        let agent = table.get_ref().get("agent")?.get_ref().as_table()?;
+        let data_dir = agent.get("data_dir")?.get_ref().as_str()?;
+        Some(main.parent()?.join(data_dir))
+    });
+    environment
+        .data_dir_override
+        .clone()
+        .or(said)
+        .unwrap_or_else(|| environment.data_dir())
 }
 
 /// Loads from texts as [`Source::texts`] holds them, the main one first; without any: the one

@@ -27,5 +27,5 @@ mod warn;
 pub use diff::{Changed, Changes, diff};
 pub use environment::Environment;
 pub use finding::{Finding, Level, render};
-pub use load::{Loaded, Rejected, from_texts, load};
+pub use load::{Loaded, Rejected, data_dir_of_broken, from_texts, load, summary};
 pub use model::*;

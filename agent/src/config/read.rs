@@ -6,7 +6,7 @@
 
 use super::file::{At, Draft, Files, Place};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,8 @@ pub(super) struct Reader<'a> {
     /// The texts.
     pub(super) files: &'a Files,
     drafts: RefCell<Vec<Draft>>,
-    known: RefCell<BTreeSet<String>>,
+    /// Every key that was asked for, and whether it was there in any file.
+    known: RefCell<BTreeMap<String, bool>>,
 }
 
 /// A table, perhaps made of parts from several files.
@@ -130,10 +131,14 @@ impl<'a> Reader<'a> {
         self.drafts.into_inner()
     }
 
-    /// Every key that was asked for, as `rule.for`.
+    /// Every key that was asked for, as `rule.for`, and whether it was there.
     #[cfg(test)]
-    pub(super) fn known(&self) -> BTreeSet<String> {
+    pub(super) fn known(&self) -> BTreeMap<String, bool> {
         self.known.borrow().clone()
+    }
+
+    fn note(&self, key: String, found: bool) {
+        *self.known.borrow_mut().entry(key).or_default() |= found;
     }
 }
 
@@ -205,10 +210,7 @@ impl<'a, 'r> Table<'a, 'r> {
             part.sort_by_key(|entry| entry.key_at);
             all.extend(part);
         }
-        self.reader
-            .known
-            .borrow_mut()
-            .insert(join(&self.schema, "*"));
+        self.reader.note(join(&self.schema, "*"), !all.is_empty());
         all.retain(|entry| match seen.get(&entry.name) {
             None => {
                 seen.insert(entry.name.clone(), entry.key_at);
@@ -361,10 +363,7 @@ impl<'a, 'r> Table<'a, 'r> {
         if !asked.contains(&key) {
             asked.push(key);
         }
-        self.reader
-            .known
-            .borrow_mut()
-            .insert(join(&self.schema, key));
+        self.reader.note(join(&self.schema, key), self.has(key));
     }
 
     fn find(&self, key: &str) -> Vec<Entry<'a, 'r>> {
@@ -689,8 +688,8 @@ impl<'a, 'r> Entry<'a, 'r> {
     pub(super) fn json(&self) -> Option<Json> {
         self.table()?;
         let mut json = Json::default();
-        json.value = self.to_json(self.node, self.at, "", &mut json);
-        Some(json)
+        let value = self.to_json(self.node, self.at, "", &mut json);
+        Some(Json { value, ..json })
     }
 
     /// A path, absolute or relative to the file it stands in.

@@ -124,7 +124,8 @@ impl Sandbox {
             let started = Instant::now();
             let running = shared.ticker.enter();
             let wall = settings.wall.unwrap_or(using.limits().wall);
-            let state = HostState::new(Arc::clone(&shared.host), using, &settings.host);
+            let mut state = HostState::new(Arc::clone(&shared.host), using, &settings.host);
+            state.deadline = Instant::now() + wall;
             let (answer, mut cost) = match Store::try_new(&shared.engine, state) {
                 Ok(store) => run(store, wall, settings.discard, verb, running).await,
                 Err(error) => (
@@ -190,6 +191,8 @@ async fn run<V: Verb>(
             state.log(log::Level::Warn, &error.to_string(), &[]);
         }
     }
+    // A guest that was shown a secret must not carry it into the log inside an error.
+    let answer = answer.map_err(|error| state.host.secrets.mask().error(error));
     let mut cost = state.cost;
     cost.memory_bytes = state.budget.memory_bytes();
     (answer, cost)

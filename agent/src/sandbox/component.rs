@@ -174,6 +174,7 @@ impl Component {
                 limits,
             },
         );
+        let using = using.map_err(|error| CallError::Internal(error.to_string()))?;
         let describe = calls::Describe {
             component: self.clone(),
             kind,
@@ -185,8 +186,12 @@ impl Component {
         answer
     }
 
-    pub(super) fn using(&self, kind: Kind, settings: Use) -> Using {
-        Using::new(Arc::clone(&self.0.name), kind, settings)
+    pub(super) fn using(&self, kind: Kind, settings: Use) -> Result<Using, LoadError> {
+        let host = &self.0.sandbox.shared.host;
+        Using::new(host, Arc::clone(&self.0.name), kind, settings).map_err(|wrong| {
+            let all: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+            LoadError::Grants(all.join("; "))
+        })
     }
 
     pub(super) fn wrong_kind(&self, kind: Kind) -> LoadError {

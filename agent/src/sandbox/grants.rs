@@ -31,6 +31,39 @@ pub struct Grants {
     pub insecure: bool,
 }
 
+impl Grants {
+    /// What is allowed, one phrase a grant, as `http https://hooks.slack.com:443` or `system`.
+    pub fn lines(&self) -> Vec<String> {
+        let flags = [
+            ("system", self.system),
+            ("mail", self.mail),
+            ("insecure", self.insecure),
+        ];
+        let lists = [
+            ("http", &self.http),
+            ("tcp", &self.tcp),
+            ("dns", &self.dns),
+            ("files", &self.files),
+            ("commands", &self.commands),
+            ("services", &self.services),
+            ("signals", &self.signals),
+            ("delete", &self.delete),
+        ];
+        let mut lines: Vec<String> = flags
+            .into_iter()
+            .filter_map(|(name, on)| on.then(|| name.to_owned()))
+            .collect();
+        for (name, values) in lists {
+            lines.extend(values.iter().map(|value| format!("{name} {value}")));
+        }
+        for (name, secret) in &self.secrets {
+            let reveal = if secret.reveal { " reveal" } else { "" };
+            lines.push(format!("secrets {name} {}{reveal}", secret.to));
+        }
+        lines
+    }
+}
+
 /// Where one secret may go.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct SecretGrant {

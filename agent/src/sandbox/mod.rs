@@ -14,6 +14,7 @@
 //! * [`component`]: what is loaded, and what it may import;
 //! * `calls`: one call from the fresh store to the answer; [`uses`]: the four kinds as the agent calls them;
 //! * [`host`]: all that a guest can reach, one file an interface;
+//! * [`egress`]: the one way to the network; [`secrets`]: what is filled in there and masked everywhere else;
 //! * `convert`: every check of what a guest says.
 
 pub mod artefact;
@@ -21,10 +22,12 @@ mod bindings;
 mod calls;
 pub mod component;
 mod convert;
+pub mod egress;
 pub mod engine;
 pub mod grants;
 pub mod host;
 mod limits;
+pub mod secrets;
 pub mod types;
 pub mod uses;
 mod wants;
@@ -88,7 +91,7 @@ impl Sandbox {
 
     /// Swaps secrets, commands and the mail server; calls that run keep what they began with.
     pub fn update(&self, config: HostConfig) {
-        self.shared.host.config.store(Arc::new(config));
+        self.shared.host.update(config);
     }
 
     /// Loads what [`compile`] made. `sha256` is the digest of the component, `stub_wasi` links the whole

@@ -82,7 +82,7 @@ impl Component {
         }
         Ok(Used {
             component: self.clone(),
-            using: Arc::new(self.using(kind, settings)),
+            using: Arc::new(self.using(kind, settings)?),
         })
     }
 }

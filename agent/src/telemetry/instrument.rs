@@ -250,6 +250,15 @@ impl<M: Instrument, const N: usize> Family<M, N> {
             .retain(|key, _| keep(std::array::from_fn(|at| &*key[at])));
     }
 
+    /// All children with their label values.
+    pub fn all(&self) -> Vec<([Box<str>; N], Arc<M>)> {
+        let children = self.children();
+        children
+            .iter()
+            .map(|(key, child)| (key.clone(), child.clone()))
+            .collect()
+    }
+
     fn children(&self) -> MutexGuard<'_, BTreeMap<[Box<str>; N], Arc<M>>> {
         // No caller can leave the map half changed, so a panic elsewhere does not spoil it.
         self.children.lock().unwrap_or_else(PoisonError::into_inner)

@@ -130,6 +130,27 @@ impl Metrics {
             .add_count(cost.refusals.into());
     }
 
+    /// Calls into a component since the start, and those that failed by its own fault.
+    pub fn calls_of(&self, plugin: &str) -> (u64, u64) {
+        let mut calls = 0.0;
+        let mut failures = 0.0;
+        for ([name, _, outcome], count) in self.plugin_calls.all() {
+            if *name == *plugin {
+                calls += count.get();
+                let others = ["ok", "config", "denied", "unavailable", "rejected"];
+                if !others.contains(&&*outcome) {
+                    failures += count.get();
+                }
+            }
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "counts are whole and not negative"
+        )]
+        (calls as u64, failures as u64)
+    }
+
     /// Seconds since 1970 when this process began to count.
     pub fn started_secs(&self) -> f64 {
         self.started_secs

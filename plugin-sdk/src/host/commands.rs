@@ -34,11 +34,22 @@ impl Output {
     /// standard error.
     pub fn check(self) -> Result<Self> {
         if self.timed_out {
-            return Err(Error::unavailable(format!("the command did not end within {:?}", self.elapsed)));
+            return Err(Error::unavailable(format!(
+                "the command did not end within {:?}",
+                self.elapsed
+            )));
         }
         if self.status != 0 {
-            let said = self.stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing on stderr");
-            return Err(Error::rejected(format!("the command ended with {}: {said}", self.status)));
+            let said = self
+                .stderr
+                .lines()
+                .rev()
+                .find(|line| !line.trim().is_empty())
+                .unwrap_or("nothing on stderr");
+            return Err(Error::rejected(format!(
+                "the command ended with {}: {said}",
+                self.status
+            )));
         }
         Ok(self)
     }
@@ -50,6 +61,9 @@ impl Output {
 /// [`Denied`](Error::Denied) without the grant, [`Unavailable`](Error::Unavailable) where it could not be started. A
 /// command that fails is an [`Output`].
 pub fn run(name: &str, arguments: &[&str], stdin: &[u8]) -> Result<Output> {
-    let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    let arguments: Vec<String> = arguments
+        .iter()
+        .map(|argument| (*argument).to_owned())
+        .collect();
     calls::commands_run(name, &arguments, stdin)
 }

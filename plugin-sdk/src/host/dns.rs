@@ -34,6 +34,11 @@ pub struct Response {
 /// # Errors
 /// [`Denied`](crate::Error::Denied) without the grant, [`Unavailable`](crate::Error::Unavailable) where nobody answered
 /// in time.
-pub fn query(name: &str, record_type: &str, server: Option<&str>, timeout: Duration) -> Result<Response> {
+pub fn query(
+    name: &str,
+    record_type: &str,
+    server: Option<&str>,
+    timeout: Duration,
+) -> Result<Response> {
     calls::dns_query(name, record_type, server, millis(timeout))
 }

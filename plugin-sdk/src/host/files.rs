@@ -46,7 +46,10 @@ pub fn read(path: &str, offset: u64, limit: u32) -> Result<Chunk> {
 pub fn read_text(path: &str) -> Result<String> {
     let chunk = read(path, 0, TEXT_MAX)?;
     if chunk.file.size > u64::from(TEXT_MAX) {
-        return Err(Error::rejected(format!("{path} has {} bytes, more than {TEXT_MAX}", chunk.file.size)));
+        return Err(Error::rejected(format!(
+            "{path} has {} bytes, more than {TEXT_MAX}",
+            chunk.file.size
+        )));
     }
     Ok(String::from_utf8_lossy(&chunk.bytes).into_owned())
 }

@@ -20,10 +20,13 @@ use serde::de::DeserializeOwned;
 
 use super::DEFAULT_TIMEOUT;
 use crate::alert::lookup;
-use crate::{Error, Pairs, Result, calls};
+use crate::{Error, Pairs, Result, Timestamp, calls};
 
 /// Most characters of an answer's body that an error repeats: enough for a service's reason, short enough for a log.
 const EXCERPT_MAX: usize = 200;
+
+/// Longest wait that an answer can ask for: what a service says must not silence the alerts to it for longer.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// A request. `{{secret:name}}` in the URL, in a header's value and, after [`fill_body`](Request::fill_body), in the body
 /// is filled in by the host, towards the host and port that the secret is bound to.
@@ -169,7 +172,10 @@ impl Response {
 
     /// The value of the header called `name`, whatever its case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
+        self.headers
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| &**value)
     }
 
     /// What the host tells besides, called `name`.
@@ -192,21 +198,34 @@ impl Response {
     /// # Errors
     /// [`Rejected`](Error::Rejected) where it is something else.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(&self.body)
-            .map_err(|error| Error::rejected(format!("the answer is not the JSON that was expected: {error}")))
+        serde_json::from_slice(&self.body).map_err(|error| {
+            Error::rejected(format!(
+                "the answer is not the JSON that was expected: {error}"
+            ))
+        })
     }
 
     /// Itself, where the status is 2xx.
     ///
     /// # Errors
-    /// [`Unavailable`](Error::Unavailable) for 408, 425, 429 and 5xx, with the seconds of `Retry-After`; else
-    /// [`Rejected`](Error::Rejected). Both with the status and the start of the body.
+    /// [`Unavailable`](Error::Unavailable) for 408, 425, 429 and 5xx, with the wait of `Retry-After`; else
+    /// [`Rejected`](Error::Rejected), 3xx too, because redirects are not followed. With the status and the start of the
+    /// body, control characters taken out.
     pub fn check(self) -> Result<Self> {
         if self.is_success() {
             return Ok(self);
         }
+        if (300..400).contains(&self.status) {
+            // The address itself is left out: it may repeat a secret of the request.
+            return Err(Error::rejected(format!(
+                "answered {}, a redirect: redirects are not followed, write the final address into the configuration",
+                self.status
+            )));
+        }
         let text = self.text();
-        let excerpt: String = text.trim().chars().take(EXCERPT_MAX).collect();
+        let harmless = |c: char| if c.is_control() { ' ' } else { c };
+        let start = text.trim().chars().take(EXCERPT_MAX);
+        let excerpt: String = start.map(harmless).collect();
         let message = match &*excerpt {
             "" => format!("answered {}", self.status),
             said => format!("answered {}: {said}", self.status),
@@ -220,12 +239,53 @@ impl Response {
         })
     }
 
-    /// The wait that the service asks for in `Retry-After`; `None` where there is none, or a date.
+    /// The wait that the service asks for in `Retry-After`, in seconds or as a date, at most an hour; zero for a date that
+    /// has passed. `None` where there is none, or nothing that makes sense.
     pub fn retry_after(&self) -> Option<Duration> {
+        let value = self.header("retry-after")?.trim();
         // Some services give fractions of a second, which the standard does not know.
-        let seconds: f64 = self.header("retry-after")?.trim().parse().ok()?;
-        Duration::try_from_secs_f64(seconds).ok()
+        let wait = match value.parse::<f64>() {
+            Ok(seconds) => Duration::try_from_secs_f64(seconds).ok()?,
+            Err(_) => {
+                // By the clock that wrote the date, where it tells: clocks differ.
+                let now = self.header("date").and_then(http_date);
+                http_date(value)?.since(now.unwrap_or_else(calls::now))
+            }
+        };
+        Some(wait.min(RETRY_AFTER_MAX))
     }
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that servers may still write (RFC 9110, 5.6.7); years 1970 to 9999.
+fn http_date(text: &str) -> Option<Timestamp> {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let (_weekday, rest) = text.trim().split_once(", ")?;
+    let words: Vec<&str> = rest.split(' ').collect();
+    let [day, month, year, time, "GMT"] = words[..] else {
+        return None;
+    };
+    let number = |digits: &str, max: u64| -> Option<u64> {
+        let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse().ok().filter(|value| plain && *value <= max)
+    };
+    let month = MONTHS.iter().position(|name| *name == month)? as u64 + 1;
+    let (day, year) = (number(day, 31)?, number(year, 9999)?);
+    let clock: Vec<&str> = time.split(':').collect();
+    let [hour, minute, second] = clock[..] else {
+        return None;
+    };
+    let seconds = number(hour, 23)? * 3600 + number(minute, 59)? * 60 + number(second, 60)?;
+    // A date to days by Howard Hinnant's days_from_civil, for years from 1970 on.
+    if year < 1970 || day == 0 {
+        return None;
+    }
+    let shifted_year = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (shifted_year / 400, shifted_year % 400);
+    let of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    Some(Timestamp((days * 86_400 + seconds) * 1000))
 }
 
 #[cfg(test)]
@@ -234,26 +294,97 @@ mod tests {
 
     #[test]
     fn the_status_decides_what_happens_next() {
-        for (status, again) in [(400, false), (404, false), (408, true), (429, true), (503, true)] {
+        for (status, again) in [
+            (400, false),
+            (404, false),
+            (408, true),
+            (429, true),
+            (503, true),
+        ] {
             let error = Response::new(status).with_body("why").check().unwrap_err();
-            assert_eq!(matches!(error, Error::Unavailable { .. }), again, "{status}");
+            assert_eq!(
+                matches!(error, Error::Unavailable { .. }),
+                again,
+                "{status}"
+            );
             assert_eq!(error.to_string(), format!("answered {status}: why"));
         }
         assert!(Response::new(204).check().is_ok());
     }
 
     #[test]
-    fn retry_after_is_seconds() {
-        let wait = |value: &str| Response::new(429).with_header("Retry-After", value).retry_after();
-        assert_eq!(wait("30"), Some(Duration::from_secs(30)));
-        assert_eq!(wait("0.5"), Some(Duration::from_millis(500)));
-        assert_eq!(wait("-1"), None);
-        assert_eq!(wait("Wed, 21 Oct 2015 07:28:00 GMT"), None);
+    fn redirects_are_refused_with_the_reason() {
+        let moved = Response::new(301).with_header("Location", "https://elsewhere/?token=t");
+        let error = moved.check().unwrap_err();
+        assert!(matches!(error, Error::Rejected(_)));
+        assert!(error.to_string().starts_with("answered 301, a redirect"));
+        assert!(!error.to_string().contains("token"));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let host = crate::mock::Host::new();
+        host.now(http_date("Wed, 21 Oct 2015 07:27:30 GMT").unwrap());
+        let wait = |value: &str| {
+            Response::new(429)
+                .with_header("Retry-After", value)
+                .retry_after()
+        };
+        for (value, seconds) in [
+            ("30", Some(30.0)),
+            (" 0.5 ", Some(0.5)),
+            ("86400", Some(3600.0)),
+            ("1e300", None),
+            ("-1", None),
+            ("NaN", None),
+            ("inf", None),
+            ("soon", None),
+            ("", None),
+            ("Wed, 21 Oct 2015 07:28:00 GMT", Some(30.0)),
+            ("Wed, 21 Oct 2015 07:00:00 GMT", Some(0.0)),
+            ("Thu, 22 Oct 2099 07:28:00 GMT", Some(3600.0)),
+            ("Wed, 21 Oct 2015 07:28:00 CET", None),
+            ("Wed, 21 Xyz 2015 07:28:00 GMT", None),
+            ("Wed, 00 Oct 2015 07:28:00 GMT", None),
+        ] {
+            assert_eq!(
+                wait(value).map(|wait| wait.as_secs_f64()),
+                seconds,
+                "{value:?}"
+            );
+        }
+        let by_its_own_clock = Response::new(503)
+            .with_header("Date", "Sun, 06 Nov 1994 08:49:37 GMT")
+            .with_header("Retry-After", "Sun, 06 Nov 1994 08:50:07 GMT");
+        assert_eq!(
+            by_its_own_clock.retry_after(),
+            Some(Duration::from_secs(30))
+        );
+    }
+
+    #[test]
+    fn dates_of_headers_are_moments() {
+        for (text, seconds) in [
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
+            ("Tue, 29 Feb 2000 00:00:00 GMT", Some(951_782_400)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(253_402_300_799)),
+            ("Wed, 31 Dec 1969 23:59:59 GMT", None),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", None),
+        ] {
+            assert_eq!(http_date(text).map(Timestamp::seconds), seconds, "{text}");
+        }
     }
 
     #[test]
     fn an_error_repeats_only_the_start_of_a_body() {
-        let error = Response::new(400).with_body("ä".repeat(9999)).check().unwrap_err();
-        assert_eq!(error.to_string().chars().count(), "answered 400: ".len() + EXCERPT_MAX);
+        let error = Response::new(400)
+            .with_body("ä".repeat(9999))
+            .check()
+            .unwrap_err();
+        assert_eq!(
+            error.to_string().chars().count(),
+            "answered 400: ".len() + EXCERPT_MAX
+        );
     }
 }

@@ -34,5 +34,7 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Whole milliseconds for the contract; at least one, because none could be read as no limit.
 pub(crate) fn millis(timeout: Duration) -> u32 {
-    u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).max(1)
+    u32::try_from(timeout.as_millis())
+        .unwrap_or(u32::MAX)
+        .max(1)
 }

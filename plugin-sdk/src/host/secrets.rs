@@ -15,5 +15,8 @@ pub fn reveal(name: &str) -> Result<String> {
 
 /// The name in `{{secret:name}}`; `None` for any other text.
 pub fn placeholder(text: &str) -> Option<&str> {
-    text.trim().strip_prefix("{{secret:")?.strip_suffix("}}").map(str::trim)
+    text.trim()
+        .strip_prefix("{{secret:")?
+        .strip_suffix("}}")
+        .map(str::trim)
 }

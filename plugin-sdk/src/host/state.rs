@@ -55,6 +55,7 @@ pub fn load<T: DeserializeOwned>(key: &str) -> Result<Option<T>> {
 /// # Errors
 /// Where it is more than the host keeps, or cannot be written as JSON.
 pub fn store<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<()> {
-    let bytes = serde_json::to_vec(value).map_err(|error| Error::internal(format!("state {key}: {error}")))?;
+    let bytes = serde_json::to_vec(value)
+        .map_err(|error| Error::internal(format!("state {key}: {error}")))?;
     set(key, &bytes)
 }

@@ -132,7 +132,12 @@ impl Connection {
     /// # Errors
     /// [`Unavailable`](Error::Unavailable) where it did not come in time or the stream ended before,
     /// [`Rejected`](Error::Rejected) where `end` is not among the first `limit` bytes.
-    pub fn receive_until(&mut self, end: &[u8], limit: usize, timeout: Duration) -> Result<Vec<u8>> {
+    pub fn receive_until(
+        &mut self,
+        end: &[u8],
+        limit: usize,
+        timeout: Duration,
+    ) -> Result<Vec<u8>> {
         let mut searched = 0;
         loop {
             if let Some(at) = find(&self.pending[searched..], end) {
@@ -142,10 +147,15 @@ impl Connection {
                 }
             }
             if self.pending.len() >= limit {
-                return Err(Error::rejected(format!("the answer did not end within {limit} bytes")));
+                return Err(Error::rejected(format!(
+                    "the answer did not end within {limit} bytes"
+                )));
             }
             // The end may begin in this piece and finish in the next.
-            searched = self.pending.len().saturating_sub(end.len().saturating_sub(1));
+            searched = self
+                .pending
+                .len()
+                .saturating_sub(end.len().saturating_sub(1));
             let piece = self.raw.receive(PIECE, millis(timeout))?;
             if piece.is_empty() {
                 return Err(ended("the end of the line", self.pending.len()));
@@ -161,21 +171,27 @@ impl Connection {
     /// sent more than was taken, since that would now be read as if it had come over TLS.
     pub fn start_tls(&mut self, tls: &Tls) -> Result<()> {
         if !self.pending.is_empty() {
-            return Err(Error::rejected("the peer went on in clear text where TLS should begin"));
+            return Err(Error::rejected(
+                "the peer went on in clear text where TLS should begin",
+            ));
         }
         self.raw.start_tls(tls)
     }
 }
 
 fn ended(wanted: &str, received: usize) -> Error {
-    Error::unavailable(format!("the connection ended after {received} bytes, before {wanted}"))
+    Error::unavailable(format!(
+        "the connection ended after {received} bytes, before {wanted}"
+    ))
 }
 
 fn find(within: &[u8], wanted: &[u8]) -> Option<usize> {
     if wanted.is_empty() {
         return Some(0);
     }
-    within.windows(wanted.len()).position(|window| window == wanted)
+    within
+        .windows(wanted.len())
+        .position(|window| window == wanted)
 }
 
 #[cfg(test)]
@@ -187,7 +203,13 @@ mod tests {
 
     fn peer(answer: &'static [u8]) -> (mock::Host, Connection) {
         let host = mock::Host::new();
-        host.tcp("peer:1", move |sent| if sent.is_empty() { answer.to_vec() } else { sent.to_vec() });
+        host.tcp("peer:1", move |sent| {
+            if sent.is_empty() {
+                answer.to_vec()
+            } else {
+                sent.to_vec()
+            }
+        });
         let connection = Connection::connect("peer", 1, None, WAIT).unwrap();
         (host, connection)
     }
@@ -205,16 +227,28 @@ mod tests {
     #[test]
     fn an_end_that_does_not_come_is_an_error() {
         let (_host, mut open) = peer(b"no end");
-        assert!(matches!(open.receive_until(b"\n", 99, WAIT), Err(Error::Unavailable { .. })));
-        assert!(matches!(open.receive_until(b"\n", 3, WAIT), Err(Error::Rejected(_))));
-        assert!(matches!(open.receive_exact(7, WAIT), Err(Error::Unavailable { .. })));
+        assert!(matches!(
+            open.receive_until(b"\n", 99, WAIT),
+            Err(Error::Unavailable { .. })
+        ));
+        assert!(matches!(
+            open.receive_until(b"\n", 3, WAIT),
+            Err(Error::Rejected(_))
+        ));
+        assert!(matches!(
+            open.receive_exact(7, WAIT),
+            Err(Error::Unavailable { .. })
+        ));
     }
 
     #[test]
     fn tls_never_begins_over_bytes_left_in_clear() {
         let (host, mut greeting) = peer(b"220 ready\r\nmore");
         greeting.receive_until(b"\r\n", 99, WAIT).unwrap();
-        assert!(matches!(greeting.start_tls(&Tls::default()), Err(Error::Rejected(_))));
+        assert!(matches!(
+            greeting.start_tls(&Tls::default()),
+            Err(Error::Rejected(_))
+        ));
         greeting.receive(99, WAIT).unwrap();
         greeting.start_tls(&Tls::default()).unwrap();
         greeting.send(b"EHLO").unwrap();

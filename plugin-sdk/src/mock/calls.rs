@@ -17,7 +17,11 @@ fn script<R>(call: impl FnOnce(&mut Script) -> R) -> Option<R> {
 
 /// As [`script`], for what needs a grant.
 fn granted<R>(what: &str, call: impl FnOnce(&mut Script) -> Result<R>) -> Result<R> {
-    script(call).unwrap_or_else(|| Err(Error::denied(format!("{what}: there is no mock::Host on this thread"))))
+    script(call).unwrap_or_else(|| {
+        Err(Error::denied(format!(
+            "{what}: there is no mock::Host on this thread"
+        )))
+    })
 }
 
 fn unscripted(what: &str) -> Error {
@@ -26,7 +30,11 @@ fn unscripted(what: &str) -> Error {
 
 fn next<T: Clone>(answers: &mut Answers<T>, key: &str) -> Option<Result<T>> {
     let answers: &mut VecDeque<_> = answers.get_mut(key)?;
-    if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }
+    if answers.len() > 1 {
+        answers.pop_front()
+    } else {
+        answers.front().cloned()
+    }
 }
 
 pub(crate) fn now() -> Timestamp {
@@ -67,30 +75,43 @@ pub(crate) fn system_hostname() -> String {
 
 pub(crate) fn system_read(families: &[String]) -> Result<Vec<system::Reading>> {
     granted("system", |script| {
-        let asked = script.readings.iter().filter(|(family, _)| families.contains(family));
+        let asked = script
+            .readings
+            .iter()
+            .filter(|(family, _)| families.contains(family));
         Ok(asked.map(|(_, reading)| reading.clone()).collect())
     })
 }
 
 pub(crate) fn system_processes(name: &str) -> Result<Vec<system::Process>> {
     granted("system", |script| {
-        let asked = script.processes.iter().filter(|process| name.is_empty() || process.name == name);
+        let asked = script
+            .processes
+            .iter()
+            .filter(|process| name.is_empty() || process.name == name);
         Ok(asked.cloned().collect())
     })
 }
 
 pub(crate) fn system_services(pattern: &str) -> Result<Vec<system::Service>> {
     granted("system", |script| {
-        let asked = script.services.iter().filter(|service| matches(pattern.as_bytes(), service.unit.as_bytes(), true));
+        let asked = script
+            .services
+            .iter()
+            .filter(|service| matches(pattern.as_bytes(), service.unit.as_bytes(), true));
         Ok(asked.cloned().collect())
     })
 }
 
 pub(crate) fn files_read(path: &str, offset: u64, limit: u32) -> Result<files::Chunk> {
     granted("files", |script| {
-        let (bytes, file) =
-            script.files.get(path).ok_or_else(|| Error::unavailable(format!("{path}: no such file")))?;
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let (bytes, file) = script
+            .files
+            .get(path)
+            .ok_or_else(|| Error::unavailable(format!("{path}: no such file")))?;
+        let start = usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
         let end = start.saturating_add(limit as usize).min(bytes.len());
         Ok(files::Chunk {
             bytes: bytes[start..end].into(),
@@ -100,12 +121,19 @@ pub(crate) fn files_read(path: &str, offset: u64, limit: u32) -> Result<files::C
 }
 
 pub(crate) fn files_stat(path: &str) -> Result<Option<files::Metadata>> {
-    granted("files", |script| Ok(script.files.get(path).map(|(_, metadata)| *metadata)))
+    granted("files", |script| {
+        Ok(script.files.get(path).map(|(_, metadata)| *metadata))
+    })
 }
 
 pub(crate) fn files_listing(glob: &str) -> Result<Vec<String>> {
     granted("files", |script| {
-        Ok(script.files.keys().filter(|path| matches(glob.as_bytes(), path.as_bytes(), false)).cloned().collect())
+        Ok(script
+            .files
+            .keys()
+            .filter(|path| matches(glob.as_bytes(), path.as_bytes(), false))
+            .cloned()
+            .collect())
     })
 }
 
@@ -117,7 +145,9 @@ fn matches(glob: &[u8], text: &[u8], across: bool) -> bool {
             let goes_on = first.is_some_and(|byte| across || *byte != b'/');
             matches(&glob[1..], text, across) || (goes_on && matches(glob, &text[1..], across))
         }
-        (Some(b'?'), Some(byte)) if across || *byte != b'/' => matches(&glob[1..], &text[1..], across),
+        (Some(b'?'), Some(byte)) if across || *byte != b'/' => {
+            matches(&glob[1..], &text[1..], across)
+        }
         (Some(wanted), Some(byte)) if wanted == byte => matches(&glob[1..], &text[1..], across),
         _ => false,
     }
@@ -125,7 +155,11 @@ fn matches(glob: &[u8], text: &[u8], across: bool) -> bool {
 
 pub(crate) fn secrets_reveal(name: &str) -> Result<String> {
     granted("secrets", |script| {
-        script.secrets.get(name).cloned().ok_or_else(|| unscripted(&format!("the secret {name:?}")))
+        script
+            .secrets
+            .get(name)
+            .cloned()
+            .ok_or_else(|| unscripted(&format!("the secret {name:?}")))
     })
 }
 
@@ -176,7 +210,13 @@ impl Connection {
     }
 
     pub(crate) fn send(&self, bytes: &[u8]) -> Result<()> {
-        script(|script| script.sent.entry(self.name.clone()).or_default().extend_from_slice(bytes));
+        script(|script| {
+            script
+                .sent
+                .entry(self.name.clone())
+                .or_default()
+                .extend_from_slice(bytes)
+        });
         let answer = self.peer.borrow_mut()(bytes);
         self.incoming.borrow_mut().extend(answer);
         Ok(())
@@ -193,13 +233,22 @@ impl Connection {
         Ok(incoming.drain(..count).collect())
     }
 
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the same call as in a component")]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "the same call as in a component"
+    )]
     pub(crate) fn start_tls(&self, _settings: &tcp::Tls) -> Result<()> {
         Ok(())
     }
 }
 
-pub(crate) fn tcp_connect(host: &str, port: u16, _tls: Option<&tcp::Tls>, _timeout_ms: u32) -> Result<Connection> {
+pub(crate) fn tcp_connect(
+    host: &str,
+    port: u16,
+    _tls: Option<&tcp::Tls>,
+    _timeout_ms: u32,
+) -> Result<Connection> {
     Connection::open(format!("{host}:{port}"))
 }
 
@@ -207,7 +256,12 @@ pub(crate) fn tcp_connect_unix(path: &str, _timeout_ms: u32) -> Result<Connectio
     Connection::open(path.into())
 }
 
-pub(crate) fn dns_query(name: &str, record_type: &str, _server: Option<&str>, _timeout_ms: u32) -> Result<dns::Response> {
+pub(crate) fn dns_query(
+    name: &str,
+    record_type: &str,
+    _server: Option<&str>,
+    _timeout_ms: u32,
+) -> Result<dns::Response> {
     granted("dns", |script| {
         let key = format!("{name} {record_type}");
         next(&mut script.dns, &key).unwrap_or_else(|| Err(unscripted(&format!("dns {key}"))))
@@ -221,7 +275,11 @@ pub(crate) fn mail_send(message: &mail::Message) -> Result<()> {
     })
 }
 
-pub(crate) fn commands_run(name: &str, arguments: &[String], stdin: &[u8]) -> Result<commands::Output> {
+pub(crate) fn commands_run(
+    name: &str,
+    arguments: &[String],
+    stdin: &[u8],
+) -> Result<commands::Output> {
     granted("commands", |script| {
         if script.dry_run {
             return Err(Error::denied(format!("command {name}: this is a dry run")));
@@ -231,7 +289,8 @@ pub(crate) fn commands_run(name: &str, arguments: &[String], stdin: &[u8]) -> Re
             arguments: arguments.to_vec(),
             stdin: stdin.to_vec(),
         });
-        next(&mut script.commands, name).unwrap_or_else(|| Err(unscripted(&format!("the command {name:?}"))))
+        next(&mut script.commands, name)
+            .unwrap_or_else(|| Err(unscripted(&format!("the command {name:?}"))))
     })
 }
 

@@ -19,6 +19,7 @@
 //! may run side by side. Without one, everything that needs a grant is denied, logs vanish and it is 1970.
 
 pub(crate) mod calls;
+mod fixtures;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -27,7 +28,9 @@ use std::rc::Rc;
 use crate::alert::pairs;
 use crate::host::control::Verb;
 use crate::host::{commands, dns, files, http, log, mail, system};
-use crate::{Alert, Error, Notification, Pairs, Reason, Result, Severity, Timestamp};
+use crate::{Error, Pairs, Result, Timestamp};
+
+pub use fixtures::{Case, alert, cases, notification, read_alert, read_notification};
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<RefCell<Script>>>> = const { RefCell::new(None) };
@@ -118,7 +121,10 @@ pub struct Host(Rc<RefCell<Script>>);
 
 impl Host {
     /// A host that grants nothing yet. It takes the place of the thread's former one.
-    #[expect(clippy::new_without_default, reason = "making one has an effect on the thread")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "making one has an effect on the thread"
+    )]
     pub fn new() -> Self {
         let script = Rc::new(RefCell::new(Script {
             hostname: "mock".into(),
@@ -185,7 +191,10 @@ impl Host {
             inode,
         };
         script.files.insert(path.into(), (bytes, metadata));
-        File { host: self, path: path.into() }
+        File {
+            host: self,
+            path: path.into(),
+        }
     }
 
     /// Adds to the end of a file, which keeps its inode.
@@ -195,7 +204,10 @@ impl Host {
     pub fn append(&self, path: &str, bytes: impl AsRef<[u8]>) {
         let mut script = self.0.borrow_mut();
         let now = script.now.seconds();
-        let (content, metadata) = script.files.get_mut(path).unwrap_or_else(|| panic!("no file {path} in the mock"));
+        let (content, metadata) = script
+            .files
+            .get_mut(path)
+            .unwrap_or_else(|| panic!("no file {path} in the mock"));
         content.extend_from_slice(bytes.as_ref());
         metadata.size = content.len() as u64;
         metadata.modified_at = now;
@@ -207,7 +219,10 @@ impl Host {
     /// Where there is no such file.
     pub fn truncate(&self, path: &str) {
         let mut script = self.0.borrow_mut();
-        let (content, metadata) = script.files.get_mut(path).unwrap_or_else(|| panic!("no file {path} in the mock"));
+        let (content, metadata) = script
+            .files
+            .get_mut(path)
+            .unwrap_or_else(|| panic!("no file {path} in the mock"));
         content.clear();
         metadata.size = 0;
     }
@@ -219,17 +234,30 @@ impl Host {
 
     /// Grants a secret, to be revealed.
     pub fn secret(&self, name: &str, value: &str) {
-        self.0.borrow_mut().secrets.insert(name.into(), value.into());
+        self.0
+            .borrow_mut()
+            .secrets
+            .insert(name.into(), value.into());
     }
 
     /// Scripts the next answer to `METHOD URL`. The last one stays.
     pub fn http(&self, request: &str, response: http::Response) {
-        self.0.borrow_mut().http.entry(request.into()).or_default().push_back(Ok(response));
+        self.0
+            .borrow_mut()
+            .http
+            .entry(request.into())
+            .or_default()
+            .push_back(Ok(response));
     }
 
     /// Scripts that the next `METHOD URL` is not answered.
     pub fn http_fails(&self, request: &str, error: Error) {
-        self.0.borrow_mut().http.entry(request.into()).or_default().push_back(Err(error));
+        self.0
+            .borrow_mut()
+            .http
+            .entry(request.into())
+            .or_default()
+            .push_back(Err(error));
     }
 
     /// Every request that was sent, refused ones too.
@@ -240,7 +268,10 @@ impl Host {
     /// Grants a peer, `host:port` or the path of a unix socket. It is called with what each send carries, and once with
     /// nothing when the connection opens; what it gives is received next. When that is used up the stream ends.
     pub fn tcp(&self, peer: &str, answers: impl FnMut(&[u8]) -> Vec<u8> + 'static) {
-        self.0.borrow_mut().peers.insert(peer.into(), (Rc::new(RefCell::new(answers)), None));
+        self.0
+            .borrow_mut()
+            .peers
+            .insert(peer.into(), (Rc::new(RefCell::new(answers)), None));
     }
 
     /// Lets a peer have a certificate that expires in so many seconds.
@@ -249,7 +280,11 @@ impl Host {
     /// Where there is no such peer.
     pub fn certificate(&self, peer: &str, seconds_left: i64) {
         let mut script = self.0.borrow_mut();
-        script.peers.get_mut(peer).unwrap_or_else(|| panic!("no peer {peer} in the mock")).1 = Some(seconds_left);
+        script
+            .peers
+            .get_mut(peer)
+            .unwrap_or_else(|| panic!("no peer {peer} in the mock"))
+            .1 = Some(seconds_left);
     }
 
     /// Everything that was sent to a peer.
@@ -259,12 +294,22 @@ impl Host {
 
     /// Scripts the next answer to `NAME TYPE`. The last one stays.
     pub fn dns(&self, question: &str, response: Result<dns::Response>) {
-        self.0.borrow_mut().dns.entry(question.into()).or_default().push_back(response);
+        self.0
+            .borrow_mut()
+            .dns
+            .entry(question.into())
+            .or_default()
+            .push_back(response);
     }
 
     /// Scripts the next run of a command. The last one stays.
     pub fn command(&self, name: &str, output: Result<commands::Output>) {
-        self.0.borrow_mut().commands.entry(name.into()).or_default().push_back(output);
+        self.0
+            .borrow_mut()
+            .commands
+            .entry(name.into())
+            .or_default()
+            .push_back(output);
     }
 
     /// Every command that ran.
@@ -309,7 +354,10 @@ impl Drop for Host {
         // A test may have made a later host already: that one stays. At the end of the thread there is nothing to undo.
         let _ = CURRENT.try_with(|current| {
             let mut current = current.borrow_mut();
-            if current.as_ref().is_some_and(|script| Rc::ptr_eq(script, &self.0)) {
+            if current
+                .as_ref()
+                .is_some_and(|script| Rc::ptr_eq(script, &self.0))
+            {
                 *current = None;
             }
         });
@@ -332,49 +380,6 @@ impl File<'_> {
     }
 }
 
-/// A firing alert of `rule` with plausible fields; change what a test is about.
-///
-/// ```
-/// use watchfire_plugin_sdk::{Alert, Severity, mock};
-///
-/// let alert = Alert { value: Some(0.97), ..mock::alert("cpu", Severity::High) };
-/// assert_eq!((alert.rule.as_str(), alert.limit), ("cpu", Some(0.9)));
-/// ```
-pub fn alert(rule: &str, severity: Severity) -> Alert {
-    Alert {
-        fingerprint: format!("{rule:0<32}"),
-        episode: 1,
-        rule: rule.into(),
-        severity,
-        labels: pairs([("host", "web-1")]),
-        value: Some(0.95),
-        limit: Some(0.9),
-        summary: format!("{rule} is {severity}"),
-        started_at: Timestamp(1_700_000_000_000),
-        ended_at: None,
-        extra: Pairs::new(),
-    }
-}
-
-/// A notification about these alerts, titled with the rule of the first one. With [`Reason::Resolve`] its alerts end.
-pub fn notification(reason: Reason, mut alerts: Vec<Alert>) -> Notification {
-    if reason == Reason::Resolve {
-        for alert in &mut alerts {
-            alert.ended_at.get_or_insert(Timestamp(alert.started_at.millis() + 60_000));
-        }
-    }
-    let first = alerts.first();
-    Notification {
-        id: "notification-1".into(),
-        dedup_key: format!("wf1:mock:{}", first.map_or("", |alert| &*alert.fingerprint)),
-        title: first.map_or("watchfire", |alert| &*alert.rule).into(),
-        text: first.map_or("", |alert| &*alert.summary).into(),
-        reason,
-        alerts,
-        extra: Pairs::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -385,14 +390,22 @@ mod tests {
         let host = Host::new();
         host.http("GET http://a/", http::Response::new(500));
         host.http("GET http://a/", http::Response::new(200));
-        let statuses: Vec<_> = (0..3).map(|_| http::Request::get("http://a/").send().unwrap().status).collect();
+        let statuses: Vec<_> = (0..3)
+            .map(|_| http::Request::get("http://a/").send().unwrap().status)
+            .collect();
         assert_eq!(statuses, [500, 200, 200]);
     }
 
     #[test]
     fn without_a_host_everything_is_denied() {
-        assert!(matches!(files::read("/etc/hosts", 0, 1), Err(Error::Denied(_))));
-        assert!(matches!(control::service("a", Verb::Stop), Err(Error::Denied(_))));
+        assert!(matches!(
+            files::read("/etc/hosts", 0, 1),
+            Err(Error::Denied(_))
+        ));
+        assert!(matches!(
+            control::service("a", Verb::Stop),
+            Err(Error::Denied(_))
+        ));
         assert_eq!(clock::now(), Timestamp(0));
         log::info("nobody hears");
     }
@@ -414,13 +427,22 @@ mod tests {
         host.file("/log/a", "one\n");
         host.append("/log/a", "two\n");
         let before = files::read("/log/a", 4, 99).unwrap();
-        assert_eq!((before.bytes.as_slice(), before.file.size), (&b"two\n"[..], 8));
+        assert_eq!(
+            (before.bytes.as_slice(), before.file.size),
+            (&b"two\n"[..], 8)
+        );
         host.file("/log/a", "three\n");
-        assert_ne!(files::stat("/log/a").unwrap().unwrap().inode, before.file.inode);
+        assert_ne!(
+            files::stat("/log/a").unwrap().unwrap().inode,
+            before.file.inode
+        );
         assert_eq!(files::read("/log/a", 99, 99).unwrap().bytes, b"");
         assert_eq!(files::listing("/log/*").unwrap(), ["/log/a"]);
         assert!(files::listing("/*").unwrap().is_empty());
-        assert!(matches!(files::read("/log/b", 0, 1), Err(Error::Unavailable { .. })));
+        assert!(matches!(
+            files::read("/log/b", 0, 1),
+            Err(Error::Unavailable { .. })
+        ));
         assert_eq!(files::stat("/log/b").unwrap(), None);
     }
 
@@ -429,8 +451,14 @@ mod tests {
         let host = Host::new();
         host.command("clear", Ok(commands::Output::default()));
         host.dry_run();
-        assert!(matches!(control::signal_process(1, 2, "TERM"), Err(Error::Denied(_))));
-        assert!(matches!(commands::run("clear", &[], b""), Err(Error::Denied(_))));
+        assert!(matches!(
+            control::signal_process(1, 2, "TERM"),
+            Err(Error::Denied(_))
+        ));
+        assert!(matches!(
+            commands::run("clear", &[], b""),
+            Err(Error::Denied(_))
+        ));
         assert!(host.controls().is_empty() && host.runs().is_empty());
     }
 

@@ -14,7 +14,11 @@ impl Rule for Threshold {
     fn new(config: Bounds, inputs: &[String]) -> Result<Self> {
         match inputs {
             [_] => {}
-            [] => return Err(Error::config("there is no input: write metric = \"…\" in the rule")),
+            [] => {
+                return Err(Error::config(
+                    "there is no input: write metric = \"…\" in the rule",
+                ));
+            }
             several => {
                 return Err(Error::config(format!(
                     "a threshold judges one input, and the rule has {}: {}; keep one, or write plugin = \"rule-ratio\" or \
@@ -35,3 +39,93 @@ impl Rule for Threshold {
 }
 
 watchfire_plugin_sdk::rule!(Threshold);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What comes in: the table, the inputs and the instances of one round. `null` is a value that is not known.
+    #[derive(serde::Deserialize)]
+    struct Input {
+        config: Value,
+        #[serde(default = "one_input")]
+        inputs: Vec<String>,
+        #[serde(default)]
+        instances: Vec<Observed>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Observed {
+        value: Option<f64>,
+        #[serde(default)]
+        active: Vec<Severity>,
+    }
+
+    fn one_input() -> Vec<String> {
+        vec!["value".into()]
+    }
+
+    /// Either `{"error": …}` or one verdict an instance.
+    fn answer(input: &Input) -> Value {
+        let inputs: Vec<&str> = input.inputs.iter().map(String::as_str).collect();
+        let rule = match Threshold::configure(&input.config.to_string(), &inputs) {
+            Ok(rule) => rule,
+            Err(error) => return json!({ "error": error.to_string() }),
+        };
+        let batch = input
+            .instances
+            .iter()
+            .fold(Batch::of(&inputs), |batch, seen| {
+                batch.firing(
+                    &[seen.value.unwrap_or(f64::NAN)],
+                    seen.active.iter().copied().collect::<Severities>(),
+                )
+            });
+        let verdicts = rule.evaluate(&batch).unwrap();
+        let one = |index| match verdicts.breached(index) {
+            Some(breached) => json!({
+                "breached": breached.iter().map(Severity::name).collect::<Vec<_>>(),
+                "value": verdicts.value(index),
+                "limit": verdicts.limit(index),
+            }),
+            None => Value::Null,
+        };
+        json!({ "verdicts": (0..verdicts.len()).map(one).collect::<Vec<_>>() })
+    }
+
+    #[test]
+    fn testdata_is_judged_as_expected() {
+        for case in mock::cases(env!("CARGO_MANIFEST_DIR")) {
+            assert_eq!(
+                answer(&case.json("input.json")),
+                case.json::<Value>("expected.json"),
+                "{}",
+                case.name
+            );
+        }
+    }
+
+    #[test]
+    fn it_judges_one_input() {
+        let config = r#"{"above": {"warning": 1}}"#;
+        assert!(Threshold::configure(config, &["cpu"]).is_ok());
+        let none = Threshold::configure(config, &[]).err().unwrap();
+        assert!(none.to_string().contains("write metric ="), "{none}");
+        let two = Threshold::configure(config, &["errors", "total"])
+            .err()
+            .unwrap();
+        assert!(
+            two.to_string()
+                .contains("errors, total; keep one, or write plugin = \"rule-ratio\""),
+            "{two}"
+        );
+    }
+
+    #[test]
+    fn it_wants_nothing_beside_the_values() {
+        let rule = Threshold::configure(r#"{"above": {"warning": 1}}"#, &["cpu"]).unwrap();
+        assert_eq!(rule.needs(), Needs::default());
+    }
+}

@@ -40,6 +40,7 @@ pub(super) async fn load(
         log: Arc::new(ToStderr),
         config,
     };
+    crate::sandbox::egress::tls::install_crypto_provider();
     let sandbox = Sandbox::new(Settings::default(), services)?;
     let options = if sandbox.settings().small_address_space {
         vec!["--small-address-space"]

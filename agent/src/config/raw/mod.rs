@@ -164,7 +164,7 @@ fn plugin_config(table: &Table<'_, '_>) -> super::read::Json {
 /// A template; its syntax is checked here, where its place is known.
 fn template(table: &Table<'_, '_>, key: &'static str) -> Option<std::sync::Arc<str>> {
     let text = table.string(key)?;
-    if let Err(error) = minijinja::Environment::new().template_from_str(&text.value) {
+    if let Err(error) = minijinja::Environment::empty().template_from_str(&text.value) {
         let reason = error
             .detail()
             .map_or_else(|| error.kind().to_string(), str::to_owned);

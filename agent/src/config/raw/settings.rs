@@ -24,9 +24,13 @@ pub(super) fn agent(root: &Table<'_, '_>) -> RawAgent {
     let Some(table) = root.table("agent") else {
         return RawAgent::default();
     };
-    // `include` and `packs` were followed before this; here they are only known.
-    table.strings("include");
-    table.strings("packs");
+    // `include` and `packs` of the main file were followed before this; here only their type is
+    // checked. That they stand in another file is told elsewhere.
+    for key in ["include", "packs"] {
+        if let Some(entry) = table.all(key).first() {
+            entry.strings(false);
+        }
+    }
     let host = table.string("host").filter(|host| {
         let good = !host.value.is_empty()
             && host.value.len() <= 253

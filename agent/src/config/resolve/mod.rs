@@ -116,9 +116,10 @@ fn agent(context: &Context<'_>, raw: &Raw, environment: &Environment) -> AgentCo
         Some(host) => host.value.as_str().into(),
         None => environment.hostname.as_str().into(),
     };
-    let data_dir = match &raw.agent.data_dir {
-        Some(data_dir) => data_dir.value.clone(),
-        None => environment.data_dir(),
+    let data_dir = match (&environment.data_dir_override, &raw.agent.data_dir) {
+        (Some(given), _) => given.clone(),
+        (None, Some(data_dir)) => data_dir.value.clone(),
+        (None, None) => environment.data_dir(),
     };
     let own = labels(context, &raw.agent.labels);
     let host_label = Labels::new([("host", host.clone())]).unwrap_or_default();

@@ -63,6 +63,12 @@ impl wit::events::Host for HostState {
                 let text = format!("{suppressed} events of the plugin were dropped");
                 self.log(log::Level::Warn, &text, &[]);
             }
+            let mask = self.host.secrets.mask();
+            let mut fields = log::bounded(fields);
+            for (_, value) in &mut fields {
+                *value = mask.apply(value).into_owned();
+            }
+            let message = mask.apply(&message);
             self.host.events.emit(PluginEvent {
                 id: Arc::clone(&self.using.settings.id),
                 plugin_kind: self.using.kind,
@@ -70,7 +76,7 @@ impl wit::events::Host for HostState {
                 kind: cut(&kind, KIND_BYTES_MAX).to_owned(),
                 at_ms: at,
                 message: cut(&message, log::MESSAGE_BYTES_MAX).to_owned(),
-                fields: log::bounded(fields),
+                fields,
             });
         }
         self.settle(charged);

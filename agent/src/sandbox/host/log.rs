@@ -145,7 +145,12 @@ impl HostState {
             let text = format!("{suppressed} log lines of the plugin were dropped");
             line(Level::Warn, &text, &[]);
         }
-        line(level, message, fields);
+        let mask = self.host.secrets.mask();
+        let fields: Vec<(String, String)> = fields
+            .iter()
+            .map(|(key, value)| (key.clone(), mask.apply(value).into_owned()))
+            .collect();
+        line(level, &mask.apply(message), &fields);
     }
 }
 

@@ -25,7 +25,9 @@ pub mod system;
 pub mod tcp;
 
 use super::bindings::{imports, wit};
+use super::egress::{GrantError, Network, NetworkSettings, Reach};
 use super::limits::{Budget, Output};
+use super::secrets::Secrets;
 use super::types::{CallError, CommandSpec, Cost, Kind, Limits, MailServer, SecretSource, Use};
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, HashSet};
@@ -42,6 +44,8 @@ pub const HOST_CALLS_MAX: u32 = 10_000;
 const RESOURCES_MAX: usize = 256;
 /// Random bytes for one request; the default of 64 MiB is host memory.
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
+/// Left of a call for the guest to put an answer together after a host function that came to nothing.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 /// Different refusals that one use logs; the same text is logged once.
 const REFUSALS_LOGGED: usize = 64;
 
@@ -76,6 +80,8 @@ pub(crate) struct Host {
     pub(crate) log: Arc<dyn log::LogSink>,
     pub(crate) config: ArcSwap<HostConfig>,
     pub(crate) system: Arc<system::Reader>,
+    pub(crate) network: Arc<Network>,
+    pub(crate) secrets: Arc<Secrets>,
 }
 
 /// One use of a plugin: lives as long as its table does not change.
@@ -85,6 +91,8 @@ pub(crate) struct Using {
     pub(crate) kind: Kind,
     /// `id`, configuration, grants, limits.
     pub(crate) settings: Use,
+    /// Its way to the network.
+    pub(crate) reach: Arc<Reach>,
     /// One call at a time.
     pub(crate) gate: Arc<Semaphore>,
     pub(crate) log_bucket: Mutex<log::Bucket>,
@@ -103,6 +111,8 @@ pub(crate) struct HostState {
     pub(crate) cost: Cost,
     pub(crate) host: Arc<Host>,
     pub(crate) using: Arc<Using>,
+    /// When the call ends, answered or not.
+    pub(crate) deadline: Instant,
     /// The action must not change anything.
     pub(crate) dry_run: bool,
     /// Writes to `state`, kept only if the call succeeds.
@@ -130,27 +140,53 @@ pub(crate) struct Charged(Instant);
 
 impl Host {
     pub(crate) fn new(services: HostServices) -> Self {
+        let secrets = Secrets::new(services.config.secrets.clone());
+        let network = Network::new(NetworkSettings {
+            mail: services.config.mail.clone(),
+            ..NetworkSettings::default()
+        });
         Host {
             state: services.state,
             events: services.events,
             log: services.log,
             config: ArcSwap::from_pointee(services.config),
             system: Arc::new(system::Reader::new("/".as_ref())),
+            network: Arc::new(network),
+            secrets: Arc::new(secrets),
         }
+    }
+
+    /// Takes what a new configuration says; calls that run may see the new secrets.
+    pub(crate) fn update(&self, config: HostConfig) {
+        self.secrets.replace(config.secrets.clone());
+        self.network.mail.store(config.mail.clone().map(Arc::new));
+        self.config.store(Arc::new(config));
     }
 }
 
 impl Using {
-    pub(crate) fn new(plugin: Arc<str>, kind: Kind, settings: Use) -> Self {
-        Using {
+    pub(crate) fn new(
+        host: &Host,
+        plugin: Arc<str>,
+        kind: Kind,
+        settings: Use,
+    ) -> Result<Self, Vec<GrantError>> {
+        let reach = Reach::new(
+            Arc::clone(&settings.id),
+            &settings.grants,
+            Arc::clone(&host.secrets),
+            Arc::clone(&host.network),
+        )?;
+        Ok(Using {
             plugin,
             kind,
             settings,
+            reach: Arc::new(reach),
             gate: Arc::new(Semaphore::new(1)),
             log_bucket: Mutex::new(log::Bucket::of_logs()),
             event_bucket: Mutex::new(log::Bucket::of_events()),
             refusals: Mutex::default(),
-        }
+        })
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -220,6 +256,7 @@ impl HostState {
             budget: Budget::new(limits.memory_bytes),
             ticks_left: ticks(limits.cpu),
             cost: Cost::default(),
+            deadline: Instant::now() + using.limits().wall,
             host,
             using,
             dry_run: call.dry_run,
@@ -257,6 +294,23 @@ impl HostState {
         }))
     }
 
+    /// What a host function may take of the call's time: all that is left but a little, so that the guest
+    /// still hears that the other side was late, instead of being ended for it.
+    pub(crate) fn left(&self) -> Duration {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        left.saturating_sub(LAST_WORDS)
+    }
+
+    /// Refuses what an action must not do while it only shows what it would do.
+    pub(crate) fn not_in_dry_run(&self, what: &str) -> Result<(), CallError> {
+        if self.dry_run {
+            return Err(CallError::Denied(format!(
+                "{what} is not done in a dry run"
+            )));
+        }
+        Ok(())
+    }
+
     /// The last line of a host function that cannot fail.
     pub(crate) fn settle(&mut self, charged: Charged) {
         self.cost.host += charged.0.elapsed();
@@ -273,6 +327,11 @@ impl WasiView for HostState {
 }
 
 impl wit::types::Host for HostState {}
+
+/// As the contract counts time.
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
 
 /// Ticks of the epoch in a CPU budget; at least one.
 fn ticks(cpu: Duration) -> u32 {

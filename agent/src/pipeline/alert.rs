@@ -1,0 +1,567 @@
+//! Third stage, the only owner of the engine: feeds it, commits what it decided, hands that out.
+//!
+//! ```text
+//!   judged rounds ----+                    +--> answer to evaluate (at once)
+//!   reports (first) --+--> engine::step ---+--> state.db: records + events, one transaction
+//!   commands ---------+                    +--> then: sends to deliver, attempts to recover, views
+//!   notices, timer ---+
+//! ```
+//!
+//! Invariant: nothing leaves the process before the transaction that says so is durable. Where the
+//! store fails, notifications go out all the same (a full disk is what we must report), but no action
+//! is started without its record.
+
+use super::evaluate::{Active, Judged};
+use super::view::{AlertsView, AttemptView, CommandRequest, PipelineView, ProcedureView, RecoveryView};
+use crate::clock::{Clock, SuspendWatch};
+use crate::plugin::{Generation, Notice};
+use crate::store::{Commit, EventType, NewEvent, StateStore};
+use crate::telemetry::metrics::Metrics;
+use serde_json::json;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use watchfire_engine::effect::{ActionStep, AlertView, Event, Happening};
+use watchfire_engine::input::{
+    ActionOutcome, ActionReport, Command, CommandKind, Condition, DeliveryOutcome, DeliveryReport,
+};
+use watchfire_engine::model::{Instance, Labels, Now, RuleId, Severity};
+use watchfire_engine::policy::Mode;
+use watchfire_engine::{Effects, Input, Send, StartAttempt, State, step};
+
+/// A longer sleep of the host is told to the engine; a shorter one is a late round like any other
+/// (alerting.md 1.3).
+const SUSPEND_MIN: Duration = Duration::from_secs(60);
+
+/// Ended attempts that the view shows. Enough for a screen.
+const RECENT_ATTEMPTS: usize = 50;
+
+/// What comes back from the hands.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// From deliver.
+    Delivery(DeliveryReport),
+    /// From recover.
+    Action(ActionReport),
+    /// From the stage itself, about the store.
+    Condition(Condition),
+}
+
+/// The stage.
+pub(super) struct Alert {
+    pub(super) state: State,
+    pub(super) clock: Clock,
+    pub(super) store: StateStore,
+    pub(super) generation: watch::Receiver<Arc<Generation>>,
+    /// Bounded at one.
+    pub(super) judged: mpsc::Receiver<Judged>,
+    /// Bounded; always drained first, so that no cycle of full channels can block.
+    pub(super) reports: mpsc::Receiver<Report>,
+    /// Operators; bounded.
+    pub(super) commands: mpsc::Receiver<CommandRequest>,
+    /// Conditions and events of the reloader and others; bounded.
+    pub(super) notices: mpsc::Receiver<Notice>,
+    /// Bounded; a full channel comes back as a failed delivery, which the engine retries.
+    pub(super) sends: mpsc::Sender<(Send, Arc<Generation>)>,
+    /// Bounded at the engine's concurrency, which is far below the channel's room.
+    pub(super) attempts: mpsc::Sender<(StartAttempt, Arc<Generation>)>,
+    pub(super) alerts: watch::Sender<Arc<AlertsView>>,
+    pub(super) recovery: watch::Sender<Arc<RecoveryView>>,
+    pub(super) pipeline: watch::Sender<Arc<PipelineView>>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Effects of the restart, to commit before anything else.
+    pub(super) boot: Effects,
+}
+
+/// What the stage remembers beside the engine, for its views.
+#[derive(Debug, Default)]
+struct Shown {
+    recovery: RecoveryView,
+    verified: (u32, u32),
+    pipeline: PipelineView,
+    last_seq: u64,
+    store_error: Option<String>,
+    /// Reports that the stage makes to itself, for sends and attempts it could not hand out.
+    own_reports: VecDeque<Report>,
+}
+
+impl Alert {
+    /// Runs until evaluate has ended, then takes in the reports of what is still under way.
+    pub(super) async fn run(mut self) {
+        let mut shown = Shown::default();
+        let mut suspends = SuspendWatch::new();
+        let mut current = self.generation.borrow_and_update().clone();
+        shown.pipeline.longest_interval = longest_interval(&current);
+        let boot = std::mem::take(&mut self.boot);
+        self.carry_out(boot, &current, self.clock.now(), &mut shown).await;
+        self.publish(&current, &mut shown);
+        loop {
+            if let Some(report) = shown.own_reports.pop_front() {
+                self.take(report_input(report), &current, &mut shown).await;
+                continue;
+            }
+            let due = self.state.next_due();
+            let until_due = due.map(|at| at.since(self.clock.now().at));
+            tokio::select! {
+                biased;
+                Some(report) = self.reports.recv() => {
+                    self.take(report_input(report), &current, &mut shown).await;
+                }
+                Some(request) = self.commands.recv() => {
+                    self.command(request, &current, &mut shown).await;
+                }
+                Some(notice) = self.notices.recv() => {
+                    self.notice(notice, &current, &mut shown).await;
+                }
+                changed = self.generation.changed() => {
+                    if changed.is_ok() {
+                        let next = self.generation.borrow_and_update().clone();
+                        self.reload(next, &mut current, &mut shown).await;
+                    }
+                }
+                judged = self.judged.recv() => {
+                    let Some(judged) = judged else { break };
+                    if judged.generation.number > current.number {
+                        let next = judged.generation.clone();
+                        self.reload(next, &mut current, &mut shown).await;
+                    }
+                    let lost = suspends.slept();
+                    if lost > SUSPEND_MIN {
+                        self.take(Input::Resumed { lost }, &current, &mut shown).await;
+                    }
+                    self.round(judged, &current, &mut shown).await;
+                }
+                () = sleep_for(until_due) => {
+                    self.take(Input::Timer, &current, &mut shown).await;
+                }
+            }
+        }
+        // Evaluate has ended: what is under way may still report; what does not stays in the outbox.
+        drop(std::mem::replace(&mut self.sends, mpsc::channel(1).0));
+        drop(std::mem::replace(&mut self.attempts, mpsc::channel(1).0));
+        while let Some(report) = self.reports.recv().await {
+            self.take(report_input(report), &current, &mut shown).await;
+        }
+    }
+
+    async fn round(&mut self, judged: Judged, current: &Arc<Generation>, shown: &mut Shown) {
+        let started = Instant::now();
+        let Judged { generation, mut round, at, closed, answer } = judged;
+        if generation.number != current.number {
+            drop_changed_rules(&mut round.rules, &generation, current);
+        }
+        let missed = round.missed;
+        let effects = step(
+            &mut self.state,
+            &current.config.policy,
+            Input::Round(round),
+            at,
+        );
+        // Evaluate went away only at shutdown.
+        let _ = answer.send(Active::of(&self.state, current));
+        let changed = !effects.is_empty();
+        self.carry_out(effects, current, at, shown).await;
+        self.metrics.rounds.inc();
+        self.metrics.rounds_missed.add_count(u64::from(missed));
+        self.metrics.round_duration.observe_time(closed.elapsed());
+        self.metrics.stage_duration.with(["alert"]).observe_time(started.elapsed());
+        shown.pipeline.rounds += 1;
+        shown.pipeline.missed += u64::from(missed);
+        shown.pipeline.last_round = Some(at.wall);
+        shown.pipeline.last_latency = Some(closed.elapsed());
+        self.pipeline.send_replace(Arc::new(shown.pipeline.clone()));
+        if changed || !self.alerts.borrow().alerts.is_empty() {
+            self.publish(current, shown);
+        }
+    }
+
+    /// One input other than a round: step, commit, hand out, show.
+    async fn take(&mut self, input: Input, current: &Arc<Generation>, shown: &mut Shown) {
+        let now = self.clock.now();
+        let effects = step(&mut self.state, &current.config.policy, input, now);
+        if !effects.is_empty() {
+            self.carry_out(effects, current, now, shown).await;
+            self.publish(current, shown);
+        }
+    }
+
+    async fn reload(
+        &mut self,
+        next: Arc<Generation>,
+        current: &mut Arc<Generation>,
+        shown: &mut Shown,
+    ) {
+        if next.number == current.number {
+            return;
+        }
+        *current = next;
+        shown.pipeline.longest_interval = longest_interval(current);
+        self.take(Input::Reload, current, shown).await;
+        self.publish(current, shown);
+    }
+
+    async fn command(
+        &mut self,
+        request: CommandRequest,
+        current: &Arc<Generation>,
+        shown: &mut Shown,
+    ) {
+        let CommandRequest { by, what, reply } = request;
+        if let Some(refusal) = self.refusal(&what, current, shown) {
+            // The caller may have gone; nothing was done.
+            let _ = reply.send(Err(refusal));
+            return;
+        }
+        self.take(Input::Command(Command { by, what }), current, shown).await;
+        // The caller may have gone; the command stands.
+        let _ = reply.send(match &shown.store_error {
+            None => Ok(()),
+            Some(error) => Err(format!("done, but not durable: {error}")),
+        });
+    }
+
+    /// Why a command cannot be done, for people.
+    fn refusal(
+        &self,
+        what: &CommandKind,
+        current: &Generation,
+        shown: &Shown,
+    ) -> Option<String> {
+        let known = |id: &watchfire_engine::model::ProcedureId| {
+            let procedures = &current.config.policy.procedures;
+            procedures.iter().any(|procedure| procedure.id == *id)
+        };
+        match what {
+            CommandKind::Approve { procedure } if !known(procedure) => {
+                Some(format!("no [[recovery]] has the id {:?}", procedure.as_str()))
+            }
+            CommandKind::Reset { procedure } if !known(procedure) => {
+                Some(format!("no [[recovery]] has the id {:?}", procedure.as_str()))
+            }
+            CommandKind::Approve { procedure } => {
+                let waits = shown.recovery.procedures.iter().any(|view| {
+                    view.id == *procedure && !view.waiting_for_approval.is_empty()
+                });
+                (!waits).then(|| {
+                    format!("{:?} does not wait for an approval now", procedure.as_str())
+                })
+            }
+            CommandKind::Acknowledge { alert } => {
+                let alerts = self.state.alerts();
+                let found = alerts.iter().any(|view| view.instance.fingerprint == *alert);
+                (!found).then(|| format!("no alert has the fingerprint {alert}"))
+            }
+            _ => None,
+        }
+    }
+
+    async fn notice(&mut self, notice: Notice, current: &Arc<Generation>, shown: &mut Shown) {
+        match notice {
+            Notice::Condition(condition) => {
+                self.take(Input::Condition(condition), current, shown).await;
+            }
+            Notice::Event { kind, subject, body } => {
+                let now = self.clock.now();
+                let of_config = kind.starts_with("config");
+                let event_type = if of_config { EventType::Reload } else { EventType::Plugin };
+                let body = json!({ "event": kind, "subject": &*subject, "details": body });
+                let event = NewEvent::of_agent(event_type, now.at, now.wall, &body);
+                self.commit(Vec::new(), vec![event], now, shown).await;
+            }
+        }
+    }
+
+    /// Commits, then hands out.
+    async fn carry_out(
+        &mut self,
+        effects: Effects,
+        current: &Arc<Generation>,
+        now: Now,
+        shown: &mut Shown,
+    ) {
+        let Effects { records, events, sends, attempts } = effects;
+        for event in &events {
+            self.note(event, shown);
+        }
+        let durable = if records.is_empty() && events.is_empty() {
+            true
+        } else {
+            let rows = events.iter().map(NewEvent::from_engine).collect();
+            self.commit(records, rows, now, shown).await
+        };
+        for send in sends {
+            let id = send.notification.id.clone();
+            let attempt = send.attempt;
+            if self.sends.try_send((send, current.clone())).is_err() {
+                shown.own_reports.push_back(Report::Delivery(DeliveryReport {
+                    id,
+                    attempt,
+                    outcome: DeliveryOutcome::Failed {
+                        message: "too many deliveries are under way".to_owned(),
+                        retry_after: None,
+                        answered: false,
+                    },
+                }));
+            }
+        }
+        for start in attempts {
+            let refused = ActionReport {
+                procedure: start.procedure.clone(),
+                alert: start.alert.fingerprint,
+                attempt: start.attempt,
+                outcome: ActionOutcome::Failed {
+                    message: "not started: the attempt could not be written down first".to_owned(),
+                },
+            };
+            if !durable || self.attempts.try_send((start, current.clone())).is_err() {
+                shown.own_reports.push_back(Report::Action(refused));
+            }
+        }
+    }
+
+    /// One transaction. False: it is not durable; the store keeps trying and says so by a meta-alert.
+    async fn commit(
+        &mut self,
+        records: Vec<watchfire_engine::effect::RecordChange>,
+        events: Vec<NewEvent>,
+        now: Now,
+        shown: &mut Shown,
+    ) -> bool {
+        let started = Instant::now();
+        let commit = Commit {
+            records,
+            events,
+            clock: self.clock.saved(now),
+            plugin_state: Vec::new(),
+        };
+        let result = self.store.commit(commit).await;
+        self.metrics.commit_duration.observe_time(started.elapsed());
+        let error = match result {
+            Ok(committed) => {
+                shown.last_seq = shown.last_seq.max(committed.last_seq);
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        let durable = error.is_none();
+        if error.is_some() != shown.store_error.is_some() {
+            self.metrics.store_degraded.set_flag(!durable);
+            self.store_condition(error.as_deref(), shown);
+        }
+        shown.store_error = error;
+        durable
+    }
+
+    /// Raises or clears `watchfire_store_degraded`. Its own records ride with the next commit that works.
+    fn store_condition(&mut self, error: Option<&str>, shown: &mut Shown) {
+        match error {
+            Some(error) => tracing::error!(error, "state is not durable: monitoring goes on from memory"),
+            None => tracing::info!("state is durable again"),
+        }
+        let condition = Condition {
+            alert: Arc::new(Instance::new(
+                RuleId::new("watchfire_store_degraded"),
+                Labels::default(),
+            )),
+            severity: Severity::High,
+            active: error.is_some(),
+            summary: error.unwrap_or("state is durable again").into(),
+        };
+        shown.own_reports.push_front(Report::Condition(condition));
+    }
+
+    /// Counts and logs one event, and keeps what the recovery view shows of it.
+    fn note(&self, event: &Event, shown: &mut Shown) {
+        let alert = event.alert.as_str();
+        match &event.what {
+            Happening::Transition { from, to, value, cause, suppressed_by } => {
+                self.metrics.transitions.with([to.as_str()]).inc();
+                tracing::info!(alert, from, to, value, cause, suppressed_by, "alert changed");
+            }
+            Happening::Queued { notifier, id, reason, severity } => {
+                let severity = severity.map_or("none", Severity::name);
+                tracing::info!(alert, %notifier, %id, reason = reason.name(), severity, "notification queued");
+            }
+            Happening::Delivered { notifier, id, reason, severity, attempt, outcome, message, delay_ms } => {
+                let notifications = &self.metrics.notifications;
+                notifications.with([notifier.as_str(), reason.name(), outcome]).inc();
+                let fine = *outcome == "accepted";
+                if fine {
+                    let severity = severity.map_or("none", Severity::name);
+                    let delay = Duration::from_millis(*delay_ms);
+                    self.metrics.delivery_delay.with([severity]).observe_time(delay);
+                    tracing::info!(alert, %notifier, %id, reason = reason.name(), attempt, delay_ms, "notification delivered");
+                } else {
+                    tracing::warn!(alert, %notifier, %id, reason = reason.name(), attempt, outcome, message, "notification not delivered");
+                }
+            }
+            Happening::Superseded { notifier, id, by } => {
+                tracing::info!(alert, %notifier, %id, by = by.name(), "notification superseded");
+            }
+            Happening::DeadLetter { notifier, id, message } => {
+                tracing::error!(alert, %notifier, %id, message, "notification given up");
+            }
+            Happening::Action { procedure, attempt, step, message } => {
+                let name = step_name(*step);
+                self.metrics.recovery_attempts.with([procedure.as_str(), name]).inc();
+                tracing::info!(alert, %procedure, attempt, step = name, message, "recovery");
+                shown.action(event, procedure, *attempt, *step, message);
+            }
+            Happening::Operator { by, did } => tracing::info!(by, did, "operator"),
+            Happening::Missed { rounds } => tracing::warn!(rounds, "rounds missed"),
+            Happening::Back { from } => tracing::info!(from, "back"),
+        }
+    }
+
+    fn publish(&mut self, current: &Generation, shown: &mut Shown) {
+        let alerts = self.state.alerts();
+        let outbox_pending = self.state.outbox_pending();
+        self.metrics.alerts.replace(count_by_state(&alerts));
+        self.metrics.outbox_pending.set_count(outbox_pending);
+        self.alerts.send_replace(Arc::new(AlertsView {
+            alerts,
+            outbox_pending,
+            last_seq: shown.last_seq,
+            store_error: shown.store_error.clone(),
+        }));
+        shown.recovery.paused = self.state.is_paused() || current.config.policy.recover.paused;
+        shown.recovery.procedures = self.procedures(current);
+        self.recovery.send_replace(Arc::new(shown.recovery.clone()));
+    }
+
+    fn procedures(&self, current: &Generation) -> Vec<ProcedureView> {
+        let policies = &current.config.policy.procedures;
+        policies
+            .iter()
+            .map(|policy| {
+                let config = current.config.recoveries.iter().find(|r| r.id == policy.id);
+                ProcedureView {
+                    id: policy.id.clone(),
+                    plugin: config.map_or_else(|| "".into(), |config| config.plugin.clone()),
+                    mode: match policy.mode {
+                        Mode::Observe => "observe",
+                        Mode::Approve => "approve",
+                        Mode::Auto => "auto",
+                    },
+                    description: config.and_then(|config| config.description.clone()),
+                    rules: policy.rules.clone(),
+                    severity: policy.severity,
+                    max_attempts: policy.max_attempts,
+                    window: policy.window,
+                    cooldown: policy.cooldown,
+                    waiting_for_approval: self.state.waiting_for_approval(&policy.id),
+                }
+            })
+            .collect()
+    }
+}
+
+impl Shown {
+    /// Keeps running and recent attempts as the events tell of them.
+    fn action(
+        &mut self,
+        event: &Event,
+        procedure: &watchfire_engine::model::ProcedureId,
+        attempt: u32,
+        step: ActionStep,
+        message: &str,
+    ) {
+        let is_it = |view: &AttemptView| {
+            view.procedure == *procedure && view.alert == event.alert && view.attempt == attempt
+        };
+        let view = AttemptView {
+            procedure: procedure.clone(),
+            alert: event.alert.clone(),
+            attempt,
+            step: step_name(step),
+            message: message.to_owned(),
+            started_at: event.wall,
+        };
+        match step {
+            ActionStep::Start => self.recovery.running.push(view),
+            ActionStep::End | ActionStep::Timeout | ActionStep::Lost => {
+                let before = self.recovery.running.iter().position(is_it);
+                let started_at = before
+                    .map(|at| self.recovery.running.remove(at).started_at)
+                    .unwrap_or(event.wall);
+                self.recovery.recent.insert(0, AttemptView { started_at, ..view });
+                self.recovery.recent.truncate(RECENT_ATTEMPTS);
+            }
+            ActionStep::VerifiedOk | ActionStep::VerifiedFail => {
+                if let Some(recent) = self.recovery.recent.iter_mut().find(|view| is_it(view)) {
+                    recent.step = step_name(step);
+                }
+                self.verified.1 += 1;
+                self.verified.0 += u32::from(step == ActionStep::VerifiedOk);
+                self.recovery.success_ratio =
+                    Some(f64::from(self.verified.0) / f64::from(self.verified.1));
+            }
+            ActionStep::WouldStart | ActionStep::ApprovalWanted | ActionStep::Exhausted => {}
+        }
+    }
+}
+
+/// Rules whose meaning differs between the generation that judged them and the current one are not
+/// heard this round: they hold, and the next round judges them anew.
+fn drop_changed_rules(
+    rules: &mut Vec<watchfire_engine::input::RuleRound>,
+    judged_under: &Generation,
+    current: &Generation,
+) {
+    let digest = |generation: &Generation, id: &RuleId| {
+        let rules = &generation.config.policy.rules;
+        rules.iter().find(|rule| rule.id == *id).map(|rule| rule.digest)
+    };
+    rules.retain(|rule| digest(judged_under, &rule.rule) == digest(current, &rule.rule));
+}
+
+/// Firing and pending alerts by state and severity.
+fn count_by_state(alerts: &[AlertView]) -> Vec<([String; 2], f64)> {
+    let mut counts: BTreeMap<[String; 2], f64> = BTreeMap::new();
+    for view in alerts {
+        let state = view.state.split(':').next().unwrap_or_default().to_owned();
+        let severity = view.severity.map_or("none", Severity::name).to_owned();
+        *counts.entry([state, severity]).or_default() += 1.0;
+    }
+    counts.into_iter().collect()
+}
+
+fn longest_interval(generation: &Generation) -> Duration {
+    let intervals = generation.probes.iter().map(|live| {
+        let adaptive = live.config.adaptive.map_or(Duration::ZERO, |adaptive| adaptive.max);
+        live.config.every.max(adaptive)
+    });
+    intervals.max().unwrap_or_default()
+}
+
+fn report_input(report: Report) -> Input {
+    match report {
+        Report::Delivery(report) => Input::Delivery(report),
+        Report::Action(report) => Input::Action(report),
+        Report::Condition(condition) => Input::Condition(condition),
+    }
+}
+
+async fn sleep_for(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The step's name in metrics, logs and views.
+fn step_name(step: ActionStep) -> &'static str {
+    match step {
+        ActionStep::WouldStart => "would_start",
+        ActionStep::ApprovalWanted => "approval_wanted",
+        ActionStep::Start => "start",
+        ActionStep::End => "end",
+        ActionStep::Timeout => "timeout",
+        ActionStep::Lost => "lost",
+        ActionStep::VerifiedOk => "verified_ok",
+        ActionStep::VerifiedFail => "verified_fail",
+        ActionStep::Exhausted => "exhausted",
+    }
+}

@@ -1,0 +1,246 @@
+//! A rule's declared inputs: from the history's series to one column of numbers an input.
+//!
+//! Instances are told apart by `by`, or by all labels of the series. Where several series of one input
+//! fall into one instance, counting aggregates add up, `min` and `max` keep their meaning, and the rest
+//! takes the mean. Where an instance is known by another input alone, a counting aggregate of the input
+//! without a series is 0 (no errors were counted), and any other is unknown.
+
+use crate::config::{Aggregate, InputConfig, RuleConfig};
+use crate::sandbox::types::Needs;
+use crate::store::history::{History, Presence, SeriesId};
+use crate::store::window::{Point, Window};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use watchfire_engine::input::Seen;
+use watchfire_engine::model::{Instance, Labels, Moment, Now, ProbeId, RuleId};
+
+/// A value that was not renewed for this many intervals of its probe does not hold any longer, as for
+/// `stale_after` (alerting.md 1.3).
+const STALE_INTERVALS: f64 = 2.5;
+
+/// The least of it (alerting.md 1.3).
+const STALE_MIN: Duration = Duration::from_secs(10);
+
+/// What a rule reads, and the plan by which it is read.
+#[derive(Debug)]
+pub(super) struct RuleInputs {
+    rule: RuleId,
+    inputs: Vec<InputConfig>,
+    by: Option<Vec<Arc<str>>>,
+    /// The selections that the plan was made from; the history hands out the same ones until a series
+    /// comes or goes.
+    selections: Vec<Arc<[SeriesId]>>,
+    plan: Vec<Place>,
+}
+
+/// One instance and the series it is made of, for each input.
+#[derive(Debug)]
+struct Place {
+    instance: Arc<Instance>,
+    series: Vec<Vec<SeriesId>>,
+}
+
+/// One round of a rule's inputs; one entry an instance.
+#[derive(Debug, Default)]
+pub(super) struct Columns {
+    pub(super) instances: Vec<Arc<Instance>>,
+    pub(super) seen: Vec<Seen>,
+    /// One column an input.
+    pub(super) values: Vec<Vec<f64>>,
+    /// For each input that the rule wants points of, one list an instance.
+    pub(super) points: Vec<Vec<Vec<(u64, f64)>>>,
+}
+
+impl RuleInputs {
+    pub(super) fn new(config: &RuleConfig) -> Self {
+        RuleInputs {
+            rule: config.id.clone(),
+            inputs: config.inputs.clone(),
+            by: config.by.clone(),
+            selections: Vec::new(),
+            plan: Vec::new(),
+        }
+    }
+
+    /// Windows that the history has to keep.
+    pub(super) fn windows(&self, needs: &Needs) -> impl Iterator<Item = (Arc<str>, Duration)> {
+        self.inputs.iter().filter_map(|input| {
+            let wants_points = needs.points_of.iter().any(|name| **name == *input.name);
+            let back = if wants_points { needs.back } else { Duration::ZERO };
+            let over = input.over.unwrap_or_default().max(back);
+            (!over.is_zero()).then(|| (input.metric.clone(), over))
+        })
+    }
+
+    /// Probes whose series the rule read last.
+    pub(super) fn probes(&self, history: &History) -> BTreeSet<ProbeId> {
+        let ids = self.selections.iter().flat_map(|ids| ids.iter());
+        ids.filter_map(|id| history.probe(*id)).cloned().collect()
+    }
+
+    /// Brings the plan up to date with the series there are. Tells the longest interval of the probes
+    /// that ran and that the rule reads; none: this round is not about it. A rule none of whose series
+    /// was ever seen is judged each time, so that absence can be noticed.
+    pub(super) fn touched(
+        &mut self,
+        history: &mut History,
+        ran: &BTreeMap<ProbeId, Duration>,
+    ) -> Option<Duration> {
+        let selections: Vec<Arc<[SeriesId]>> = self
+            .inputs
+            .iter()
+            .map(|input| history.select(&input.metric, &input.matches))
+            .collect();
+        let same = selections.len() == self.selections.len()
+            && selections.iter().zip(&self.selections).all(|(a, b)| Arc::ptr_eq(a, b));
+        if !same {
+            self.plan = plan(&self.rule, &self.by, &selections, history);
+            self.selections = selections;
+        }
+        if self.plan.is_empty() {
+            return ran.values().max().copied();
+        }
+        let ids = self.selections.iter().flat_map(|ids| ids.iter());
+        ids.filter_map(|id| ran.get(history.probe(*id)?)).max().copied()
+    }
+
+    /// The columns of this round: the instances of which a series was asked for in it.
+    pub(super) fn columns(
+        &self,
+        history: &History,
+        needs: &Needs,
+        ran: &BTreeMap<ProbeId, Duration>,
+        at: Now,
+    ) -> Columns {
+        let mut columns = Columns {
+            values: vec![Vec::with_capacity(self.plan.len()); self.inputs.len()],
+            points: vec![Vec::new(); needs.points_of.len()],
+            ..Columns::default()
+        };
+        let mut scratch = Vec::new();
+        for place in &self.plan {
+            let every = place.series.iter().flatten().filter_map(|id| ran.get(history.probe(*id)?));
+            let Some(every) = every.max() else { continue };
+            let stale = every.mul_f64(STALE_INTERVALS).max(STALE_MIN);
+            let mut first = f64::NAN;
+            for (at_input, (input, ids)) in self.inputs.iter().zip(&place.series).enumerate() {
+                let window = Window { at: at.at, over: input.over.unwrap_or_default(), stale };
+                let value = combined(input, ids, history, &window, &mut scratch);
+                columns.values[at_input].push(value);
+                if at_input == 0 {
+                    first = value;
+                }
+            }
+            for (wanted, name) in needs.points_of.iter().enumerate() {
+                let place_of_input = self.inputs.iter().position(|input| *input.name == **name);
+                let ids = place_of_input.map_or(&[][..], |input| &place.series[input]);
+                columns.points[wanted].push(points(ids, history, at, needs.back));
+            }
+            columns.instances.push(place.instance.clone());
+            columns.seen.push(seen(&place.series, history, first));
+        }
+        columns
+    }
+}
+
+/// One place for each distinct instance, in the order of labels.
+fn plan(
+    rule: &RuleId,
+    by: &Option<Vec<Arc<str>>>,
+    selections: &[Arc<[SeriesId]>],
+    history: &History,
+) -> Vec<Place> {
+    let mut places: BTreeMap<Labels, Vec<Vec<SeriesId>>> = BTreeMap::new();
+    for (input, ids) in selections.iter().enumerate() {
+        for id in ids.iter() {
+            let Some(series) = history.series(*id) else { continue };
+            let labels = match by {
+                Some(by) => series.labels.only(by),
+                None => series.labels.clone(),
+            };
+            places
+                .entry(labels)
+                .or_insert_with(|| vec![Vec::new(); selections.len()])[input]
+                .push(*id);
+        }
+    }
+    places
+        .into_iter()
+        .map(|(labels, series)| Place {
+            instance: Arc::new(Instance::new(rule.clone(), labels)),
+            series,
+        })
+        .collect()
+}
+
+/// One input of one instance, over all its series; NaN: unknown.
+fn combined(
+    input: &InputConfig,
+    ids: &[SeriesId],
+    history: &History,
+    window: &Window,
+    scratch: &mut Vec<Point>,
+) -> f64 {
+    let counts = matches!(
+        input.aggregate,
+        Aggregate::Sum | Aggregate::Count | Aggregate::Increase | Aggregate::Rate | Aggregate::Changes
+    );
+    if ids.is_empty() {
+        return if counts { 0.0 } else { f64::NAN };
+    }
+    let one = |id: SeriesId, scratch: &mut Vec<Point>| match input.over {
+        Some(_) => history.aggregate(id, input.aggregate, window, scratch),
+        // Without a window, what the probe said just now; an old value says nothing about now.
+        None if history.presence(id) == Presence::Now => {
+            history.last(id).map_or(f64::NAN, |point| point.value)
+        }
+        None => f64::NAN,
+    };
+    if let [only] = ids {
+        return one(*only, scratch);
+    }
+    // A series that is not known says nothing; the others still do.
+    let known = ids.iter().map(|id| one(*id, scratch)).filter(|value| !value.is_nan());
+    let (count, sum, min, max) = known.fold(
+        (0_u32, 0.0, f64::INFINITY, f64::NEG_INFINITY),
+        |(count, sum, min, max), value| (count + 1, sum + value, min.min(value), max.max(value)),
+    );
+    match input.aggregate {
+        _ if count == 0 => f64::NAN,
+        _ if counts => sum,
+        Aggregate::Min => min,
+        Aggregate::Max | Aggregate::Quantile(_) => max,
+        _ => sum / f64::from(count),
+    }
+}
+
+/// What there was to judge: a value, its absence from a full answer, or nothing that is known.
+fn seen(series: &[Vec<SeriesId>], history: &History, first: f64) -> Seen {
+    // The first input that has series of this instance speaks for it.
+    let ids = series.iter().find(|ids| !ids.is_empty()).map_or(&[][..], Vec::as_slice);
+    let presence = |wanted: Presence| ids.iter().any(|id| history.presence(*id) == wanted);
+    if presence(Presence::Now) {
+        if first.is_nan() { Seen::Unknown } else { Seen::Value }
+    } else if presence(Presence::Unknown) {
+        Seen::Unknown
+    } else {
+        Seen::Absent
+    }
+}
+
+/// Raw points of all series of one input, oldest first, in wall time.
+fn points(ids: &[SeriesId], history: &History, now: Now, back: Duration) -> Vec<(u64, f64)> {
+    let since = now.at - back;
+    let mut all = Vec::new();
+    for id in ids {
+        history.points(*id, since, &mut all);
+    }
+    all.retain(|point| point.at > since && point.at <= now.at);
+    all.sort_by_key(|point| point.at);
+    all.iter().map(|point| (wall_of(point.at, now), point.value)).collect()
+}
+
+fn wall_of(at: Moment, now: Now) -> u64 {
+    now.wall.0.saturating_sub(now.at.0.saturating_sub(at.0))
+}

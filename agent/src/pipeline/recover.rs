@@ -1,0 +1,81 @@
+//! A hand of the alert stage: runs the attempts that the engine planned and reports how they ended.
+//!
+//! It decides nothing. Whether an attempt may run was decided and written down before it came here;
+//! whether it helped is told by later samples.
+
+use super::alert::Report;
+use super::render::Renderer;
+use crate::plugin::Generation;
+use crate::sandbox::types::{CallError, Kind};
+use crate::telemetry::metrics::Metrics;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use watchfire_engine::StartAttempt;
+use watchfire_engine::input::{ActionOutcome, ActionReport};
+
+/// The stage.
+pub(super) struct Recover {
+    /// Bounded; the engine's own concurrency limit is far below.
+    pub(super) attempts: mpsc::Receiver<(StartAttempt, Arc<Generation>)>,
+    pub(super) reports: mpsc::Sender<Report>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Recover {
+    /// Runs until the alert stage hands in nothing more and all attempts have ended.
+    pub(super) async fn run(mut self) {
+        let mut running: JoinSet<ActionReport> = JoinSet::new();
+        let mut open = true;
+        while open || !running.is_empty() {
+            tokio::select! {
+                biased;
+                Some(joined) = running.join_next() => {
+                    // An attempt awaits one sandbox call, which turns panics into errors of its own.
+                    let Ok(report) = joined else { continue };
+                    if self.reports.send(Report::Action(report)).await.is_err() { break }
+                }
+                start = self.attempts.recv(), if open => match start {
+                    Some((start, generation)) => {
+                        let metrics = self.metrics.clone();
+                        running.spawn(async move { attempt(start, &generation, &metrics).await });
+                    }
+                    None => open = false,
+                },
+            }
+        }
+    }
+}
+
+/// One attempt. Its bound is the procedure's `timeout`, kept by the sandbox.
+async fn attempt(
+    start: StartAttempt,
+    generation: &Generation,
+    metrics: &Metrics,
+) -> ActionReport {
+    let outcome = match generation.actions.get(&start.procedure) {
+        None => ActionOutcome::Failed {
+            message: format!("recovery {:?} waits for its plugin", start.procedure.as_str()),
+        },
+        Some(live) => {
+            let alert = Renderer::new(&generation.config).alert(&start.alert);
+            let (result, cost) = live.action.act(alert, start.attempt, false).await;
+            let outcome = result.as_ref().map_or_else(CallError::name, |_| "ok");
+            let id = start.procedure.as_str();
+            metrics.plugin_call(&live.config.plugin, Kind::Action, id, outcome, &cost);
+            match result {
+                Ok(done) => ActionOutcome::Done { did: done.did },
+                Err(CallError::WallLimit(_)) => ActionOutcome::TimedOut,
+                Err(error) => ActionOutcome::Failed {
+                    message: error.to_string(),
+                },
+            }
+        }
+    };
+    ActionReport {
+        procedure: start.procedure,
+        alert: start.alert.fingerprint,
+        attempt: start.attempt,
+        outcome,
+    }
+}

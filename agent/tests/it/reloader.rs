@@ -1,0 +1,315 @@
+//! Hot reload against real files, real components, the real compiling child.
+
+use crate::support::bed::{Bed, sha256_of, version};
+use std::os::unix::fs::symlink;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use watchfire::plugin::{UseState, stock};
+
+/// The component that the tests drop in under other names.
+fn threshold() -> &'static [u8] {
+    stock::find("rule-threshold").expect("a stock plugin").bytes
+}
+
+/// A component without imports and exports: valid, and of no world of ours.
+const EMPTY_COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+const RULE: &str = "mine rule-mine {\"above\":{\"warning\":90}}\n";
+
+/// A bed whose rule `mine` runs the dropped-in `rule-mine`, version 1.
+async fn running() -> Bed {
+    let bed = Bed::new(RULE).with_plugin("rule-mine", &version(threshold(), 1));
+    bed.start().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_in_component_serves_within_two_seconds() {
+    let mut bed = Bed::new(RULE).start().await;
+    assert!(matches!(bed.state_of("mine"), UseState::Waiting(_)));
+    let dropped = Instant::now();
+    bed.drop_in("rule-mine", &version(threshold(), 1));
+    bed.until(|now| now.rules.len() == 1).await;
+    assert!(dropped.elapsed() < Duration::from_secs(2));
+    assert_eq!(bed.state_of("mine"), UseState::Running);
+    println!(
+        "dropped in, compiled, serving after {:?}",
+        dropped.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_good_changes_nothing_is_told_and_heals() {
+    let half = threshold()[..threshold().len() / 2].to_vec();
+    for (what, bytes, reason) in [
+        (
+            "garbage",
+            b"this is no component".to_vec(),
+            "not a component",
+        ),
+        ("truncated", half, "not a component"),
+        ("wrong world", EMPTY_COMPONENT.to_vec(), ""),
+        ("empty", Vec::new(), "not a component"),
+    ] {
+        let mut bed = running().await;
+        let before = bed.now();
+        bed.drop_in("rule-mine", &bytes);
+        bed.until(|now| now.plugins.rejection("rule-mine").is_some())
+            .await;
+        let after = bed.now();
+        assert!(Arc::ptr_eq(&before.rules[0], &after.rules[0]), "{what}");
+        let rejection = after.plugins.rejection("rule-mine").expect("rejected");
+        assert!(
+            rejection.reason.contains(reason),
+            "{what}: {}",
+            rejection.reason
+        );
+        let summary = bed.until_condition("watchfire_plugin_rejected", true).await;
+        assert!(summary.starts_with("running "), "{what}: {summary}");
+        bed.until_events("plugin_rejected", 1).await;
+
+        // The same refused bytes once more are no news.
+        let number = after.number;
+        bed.drop_in("rule-mine", &bytes);
+        let report = bed.looked_again().await;
+        assert_eq!(report, number, "{what}");
+
+        // The version that runs comes back: nothing to load, nothing to prove.
+        bed.drop_in("rule-mine", &version(threshold(), 1));
+        bed.until(|now| now.plugins.rejection("rule-mine").is_none())
+            .await;
+        bed.until_condition("watchfire_plugin_rejected", false)
+            .await;
+        assert!(Arc::ptr_eq(&before.rules[0], &bed.now().rules[0]), "{what}");
+        bed.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_version_serves_within_half_a_second_and_the_old_one_ends_with_its_calls() {
+    let mut bed = running().await;
+    let before = bed.now();
+    let mut fastest = Duration::MAX;
+    for round in 2..5 {
+        let closed = Instant::now();
+        let new = version(threshold(), round);
+        bed.drop_in("rule-mine", &new);
+        let sha256 = sha256_of(&new);
+        bed.until(|now| now.rules[0].sha256 == sha256).await;
+        fastest = fastest.min(closed.elapsed());
+    }
+    println!("closed to serving, fastest of three: {fastest:?}");
+    assert!(!Arc::ptr_eq(&before.rules[0], &bed.now().rules[0]));
+    let needs = before.rules[0].rule.configure(&["value".to_owned()]).await;
+    assert!(needs.is_ok(), "the old version still answers: {needs:?}");
+    bed.until_events("plugin_reloaded", 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_completed_within_a_second_is_never_refused() {
+    let mut bed = running().await;
+    let new = version(threshold(), 2);
+    bed.drop_in("rule-mine", &new[..new.len() / 3]);
+    // Until the half has been looked at: its compilation fails, and the verdict waits.
+    bed.until_compilations(2).await;
+    bed.drop_in("rule-mine", &new);
+    let sha256 = sha256_of(&new);
+    bed.until(|now| now.rules[0].sha256 == sha256).await;
+    bed.looked_again().await;
+    assert_eq!(bed.events("plugin_rejected"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rewriting_the_same_bytes_is_no_reload() {
+    let mut bed = running().await;
+    let before = bed.now();
+    bed.drop_in("rule-mine", &version(threshold(), 1));
+    assert_eq!(bed.looked_again().await, before.number);
+    assert!(Arc::ptr_eq(&before, &bed.now()));
+    assert_eq!(bed.compilations(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_file_keeps_running_and_comes_back_without_a_reload() {
+    let mut bed = running().await;
+    let before = bed.now();
+    bed.remove("rule-mine");
+    bed.until(|now| now.plugins.plugins["rule-mine"].removed)
+        .await;
+    assert!(Arc::ptr_eq(&before.rules[0], &bed.now().rules[0]));
+    bed.drop_in("rule-mine", &version(threshold(), 1));
+    bed.until(|now| !now.plugins.plugins["rule-mine"].removed)
+        .await;
+    assert!(Arc::ptr_eq(&before.rules[0], &bed.now().rules[0]));
+    bed.until_events("plugin_removed", 1).await;
+    bed.until_events("plugin_restored", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swapped_link_is_followed() {
+    let bed = Bed::new(RULE);
+    let folder = bed.plugins();
+    for round in [1, 2] {
+        let inside = folder.join(format!("..{round}"));
+        std::fs::create_dir(&inside).expect("made");
+        bed.write(&inside.join("rule-mine.wasm"), &version(threshold(), round));
+    }
+    symlink("..1", folder.join("..data")).expect("linked");
+    symlink("..data/rule-mine.wasm", folder.join("rule-mine.wasm")).expect("linked");
+    let mut bed = bed.start().await;
+    assert_eq!(bed.state_of("mine"), UseState::Running);
+    symlink("..2", folder.join("..tmp")).expect("linked");
+    std::fs::rename(folder.join("..tmp"), folder.join("..data")).expect("swapped");
+    let sha256 = sha256_of(&version(threshold(), 2));
+    bed.until(|now| now.rules[0].sha256 == sha256).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_others_can_write_is_refused() {
+    let mut bed = Bed::new(RULE).start().await;
+    bed.drop_in("rule-mine", &version(threshold(), 1));
+    bed.until(|now| now.rules.len() == 1).await;
+    bed.chmod("rule-mine", 0o666);
+    bed.until(|now| now.plugins.rejection("rule-mine").is_some())
+        .await;
+    assert_eq!(bed.now().rules.len(), 1, "what was read before goes on");
+    let reason = bed.until_condition("watchfire_plugin_rejected", true).await;
+    assert!(reason.contains("chmod go-w"), "{reason}");
+    bed.chmod("rule-mine", 0o644);
+    bed.until_condition("watchfire_plugin_rejected", false)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_of_one_rule_leaves_the_other_as_it_is() {
+    let other = "other rule-threshold {\"above\":{\"warning\":1}}\n";
+    let mut bed = Bed::new(&format!(
+        "mine rule-threshold {{\"above\":{{\"warning\":90}}}}\n{other}"
+    ))
+    .start()
+    .await;
+    let before = bed.now();
+    let closed = Instant::now();
+    bed.configure(&format!(
+        "mine rule-threshold {{\"above\":{{\"warning\":80}}}}\n{other}"
+    ));
+    bed.until(|now| now.rules[0].config.config.contains("80"))
+        .await;
+    println!("configuration closed to serving: {:?}", closed.elapsed());
+    assert!(closed.elapsed() < Duration::from_secs(1));
+    let after = bed.now();
+    assert!(!Arc::ptr_eq(&before.rules[0], &after.rules[0]));
+    assert!(Arc::ptr_eq(&before.rules[1], &after.rules[1]));
+
+    // The line it stands in is no part of a rule.
+    bed.configure(&format!(
+        "\nmine rule-threshold {{\"above\":{{\"warning\":70}}}}\n{other}"
+    ));
+    bed.until(|now| now.rules[0].config.config.contains("70"))
+        .await;
+    assert!(Arc::ptr_eq(&before.rules[1], &bed.now().rules[1]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_configuration_changes_nothing_says_where_and_heals() {
+    let good = "mine rule-threshold {\"above\":{\"warning\":90}}\n";
+    let mut bed = Bed::new(good).start().await;
+    let before = bed.now();
+    bed.configure("mine\n");
+    let summary = bed.until_condition("watchfire_config_invalid", true).await;
+    assert!(summary.contains("rules.txt:1:1"), "{summary}");
+    assert!(Arc::ptr_eq(&before, &bed.now()));
+    bed.configure(good);
+    bed.until_condition("watchfire_config_invalid", false).await;
+    assert!(Arc::ptr_eq(&before, &bed.now()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_its_plugin_refuses_refuses_the_whole_configuration() {
+    let good = "mine rule-threshold {\"above\":{\"warning\":90}}\n";
+    let mut bed = Bed::new(good).start().await;
+    let before = bed.now();
+    bed.configure("mine rule-threshold {\"above\":{\"warning\":80}}\nnew rule-threshold {\"abov\":{\"warning\":1}}\n");
+    let summary = bed.until_condition("watchfire_config_invalid", true).await;
+    assert!(
+        summary.contains("rule \"new\": configure failed"),
+        "{summary}"
+    );
+    assert!(Arc::ptr_eq(&before.rules[0], &bed.now().rules[0]));
+    assert_eq!(bed.now().rules.len(), 1);
+    bed.configure(good);
+    bed.until_condition("watchfire_config_invalid", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_and_the_table_for_it_arrive_together() {
+    let mut bed = running().await;
+    bed.configure("mine rule-new {\"above\":{\"warning\":1}}\n");
+    bed.until(|now| matches!(now.status[0].state, UseState::Waiting(_)))
+        .await;
+    assert!(
+        bed.now().rules.is_empty(),
+        "its own table changed, so nothing stands in for it"
+    );
+    bed.drop_in("rule-new", &version(threshold(), 7));
+    bed.until(|now| now.rules.len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_holds_back_every_other_version() {
+    let one = version(threshold(), 1);
+    let pin = watchfire::plugin::hex(&sha256_of(&one));
+    let config = format!("{RULE}pin rule-mine {pin}\n");
+    let mut bed = Bed::new(&config)
+        .with_plugin("rule-mine", &one)
+        .start()
+        .await;
+    let two = version(threshold(), 2);
+    bed.drop_in("rule-mine", &two);
+    let summary = bed.until_condition("watchfire_plugin_rejected", true).await;
+    assert!(summary.contains("[plugin.rule-mine]"), "{summary}");
+    assert_eq!(bed.now().rules[0].sha256, sha256_of(&one));
+    let pin = watchfire::plugin::hex(&sha256_of(&two));
+    bed.configure(&format!("{RULE}pin rule-mine {pin}\n"));
+    bed.until(|now| now.rules[0].sha256 == sha256_of(&two))
+        .await;
+    bed.until_condition("watchfire_plugin_rejected", false)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_start_takes_its_code_from_the_cache_and_a_flipped_bit_compiles_again() {
+    let compiled = |bed: &Bed| {
+        let now = bed.now();
+        let running = now.plugins.running("rule-mine").expect("running");
+        running.compile_time.is_some()
+    };
+    let bed = running().await;
+    assert!(compiled(&bed));
+    let bed = bed.restart().await;
+    assert!(!compiled(&bed));
+    for artefact in std::fs::read_dir(bed.data().join("code")).expect("listed") {
+        let path = artefact.expect("listed").path();
+        let mut bytes = std::fs::read(&path).expect("read");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).expect("flipped");
+    }
+    let bed = bed.restart().await;
+    assert!(compiled(&bed));
+    assert_eq!(bed.state_of("mine"), UseState::Running);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_drop_in_leaves_the_stock_plugin_its_place() {
+    let mut bed = Bed::new("mine rule-threshold {\"above\":{\"warning\":90}}\n")
+        .with_plugin("rule-threshold", b"garbage")
+        .start()
+        .await;
+    assert_eq!(bed.state_of("mine"), UseState::Running);
+    assert!(bed.now().plugins.rejection("rule-threshold").is_some());
+    let own = version(threshold(), 3);
+    bed.drop_in("rule-threshold", &own);
+    bed.until(|now| now.rules[0].sha256 == sha256_of(&own))
+        .await;
+    assert!(bed.now().plugins.rejection("rule-threshold").is_none());
+}
