@@ -29,6 +29,7 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// Write ends of the views.
 struct Ends {
+    probes: watch::Sender<Arc<Vec<ProbeView>>>,
     alerts: watch::Sender<Arc<AlertsView>>,
     pipeline: watch::Sender<Arc<PipelineView>>,
     recovery: watch::Sender<Arc<RecoveryView>>,
@@ -104,8 +105,9 @@ fn wired() -> (Api, Ends) {
         last_success: None,
         error: None,
     };
+    let (probes, probes_view) = watch::channel(Arc::new(vec![probe]));
     let views = Views {
-        probes: watch::channel(Arc::new(vec![probe])).1,
+        probes: probes_view,
         rules: watch::channel(Arc::new(vec![rule])).1,
         alerts: alerts_view,
         notifiers: watch::channel(Arc::new(vec![notifier])).1,
@@ -123,6 +125,7 @@ fn wired() -> (Api, Ends) {
         token: Token::of(TOKEN),
     });
     let ends = Ends {
+        probes,
         alerts,
         pipeline,
         recovery,
@@ -534,6 +537,14 @@ async fn health_follows_alerts_parts_and_rounds() {
     assert_eq!(status(&api).await, is(503, "unhealthy"));
     assert_eq!(get_json(&api, "/health/live").await.0, 200);
     alerts(Vec::new());
+    ends.probes.send_modify(|probes| {
+        Arc::make_mut(probes)[0].error = Some("connection refused".to_owned());
+    });
+    assert_eq!(status(&api).await, is(200, "degraded"));
+    ends.probes.send_modify(|probes| {
+        Arc::make_mut(probes)[0].error = None;
+    });
+    assert_eq!(status(&api).await, is(200, "healthy"));
 
     ends.status.send_modify(|status| {
         Arc::make_mut(status).config_refused = Some(Refusal {
