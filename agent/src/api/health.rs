@@ -1,7 +1,7 @@
 //! `/health` and its relatives. Everything is read from published views: no answer waits for the pipeline.
 //!
 //! healthy: nothing fires and every part works. degraded: something fires below critical, or a part
-//! of the agent does less than it should. unhealthy: a critical alert fires, or the pipeline stands.
+//! (a probe, a rule, a notifier, the store …) does less than it should. unhealthy: a critical alert fires, or the pipeline stands.
 //! unknown: no round was decided yet. A mute changes who hears of an alert, never the status.
 
 use super::Api;
@@ -204,8 +204,11 @@ impl Api {
         if self.views.pipeline.borrow().last_round.is_none() && alerts != Health::Unhealthy {
             return Health::Unknown;
         }
-        self.faults()
-            .map(|fault| fault.status)
+        // A part that has not been asked yet makes nothing worse.
+        self.components()
+            .iter()
+            .map(|part| part.status)
+            .filter(|status| *status > Health::Unknown)
             .fold(alerts, Health::max)
     }
 
@@ -238,16 +241,7 @@ impl Api {
     fn parts(&self) -> Vec<Component> {
         let status = self.status.borrow().clone();
         let mut all = vec![
-            Component {
-                status: if self.standing().is_some() {
-                    Health::Unhealthy
-                } else if self.views.pipeline.borrow().last_round.is_none() {
-                    Health::Unknown
-                } else {
-                    Health::Healthy
-                },
-                ..Component::new("agent", "pipeline", self.standing())
-            },
+            self.pipeline_part(),
             Component::new(
                 "agent",
                 "store",
@@ -268,10 +262,15 @@ impl Api {
         all
     }
 
-    /// Parts of the agent itself that do less than they should.
-    fn faults(&self) -> impl Iterator<Item = Component> {
-        let parts = self.parts().into_iter();
-        parts.filter(|part| part.status > Health::Unknown)
+    fn pipeline_part(&self) -> Component {
+        let mut part = Component::new("agent", "pipeline", self.standing());
+        if part.message.is_some() {
+            part.status = Health::Unhealthy;
+        } else if self.views.pipeline.borrow().last_round.is_none() {
+            part.status = Health::Unknown;
+            part.message = Some("no round was decided yet".to_owned());
+        }
+        part
     }
 
     /// Every part, every probe, rule, notifier and procedure.

@@ -18,7 +18,7 @@ mod serve;
 mod shape;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod token;
 mod views;
 

@@ -130,7 +130,7 @@ pub async fn bind_unix(path: &Path) -> Result<Listener, ServeError> {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
     // Bound under another name first: at its own name the socket is private from the first instant.
-    let fresh = path.with_extension(format!("{}", std::process::id()));
+    let fresh = path.with_extension("new");
     let _ = std::fs::remove_file(&fresh);
     let listener = UnixListener::bind(&fresh).map_err(failed)?;
     let private = std::fs::Permissions::from_mode(0o600);

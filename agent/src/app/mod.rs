@@ -6,6 +6,7 @@ mod plugin_state;
 mod status;
 
 use crate::api::{self, Api};
+use crate::cli::RunOptions;
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Rejected};
 use crate::error::Failure;
@@ -39,21 +40,6 @@ const CODE_CACHE_BYTES: u64 = 256 << 20;
 
 /// Old events are deleted this often; a day's worth more or less does not matter.
 const CLEANUP_EVERY: Duration = Duration::from_secs(3_600);
-
-/// How `watchfire run` was called.
-#[derive(Clone, Debug, Default)]
-pub struct RunOptions {
-    /// `--config`.
-    pub config: Option<PathBuf>,
-    /// `--data-dir`: wins over the file.
-    pub data_dir: Option<PathBuf>,
-    /// `--listen`: wins over the file; empty: no TCP.
-    pub listen: Option<String>,
-    /// `--log-format`.
-    pub log_format: Option<config::LogFormat>,
-    /// `--log-level`.
-    pub log_level: Option<tracing::Level>,
-}
 
 /// Runs the agent until SIGTERM or SIGINT.
 ///
@@ -206,7 +192,7 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
 fn begin(options: &RunOptions, environment: &Environment) -> Result<Beginning, Failure> {
     match config::load(options.config.as_deref(), environment) {
         Ok(loaded) => {
-            let config = with_options(loaded.config, options)?;
+            let config = with_options(loaded.config, options);
             let log = crate::telemetry::log::init(&config.log, &config.agent.host)?;
             for warning in &loaded.warnings {
                 tracing::warn!(place = warning.place(), "{}", warning.message);
@@ -249,7 +235,7 @@ fn begin_with_last_good(
         .collect();
     let loaded = config::from_texts(&texts, environment)
         .map_err(|error| unusable(&format!("neither can the last good one: {error}")))?;
-    let config = with_options(loaded.config, options)?;
+    let config = with_options(loaded.config, options);
     let log = crate::telemetry::log::init(&config.log, &config.agent.host)?;
     let reason = rejected.to_string();
     tracing::error!(%reason, "the configuration is refused; the last good one runs");
@@ -289,21 +275,9 @@ fn environment(options: &RunOptions) -> Result<Environment, Failure> {
     Ok(environment)
 }
 
-fn with_options(mut config: Config, options: &RunOptions) -> Result<Config, Failure> {
-    if let Some(listen) = &options.listen {
-        config.api.listen = if listen.is_empty() {
-            None
-        } else {
-            Some(listen.parse().map_err(|_| {
-                Failure::config(format!(
-                    "--listen {listen:?} is no address: write for example 127.0.0.1:9465"
-                ))
-            })?)
-        };
-    }
-    config.log.format = options.log_format.unwrap_or(config.log.format);
-    config.log.level = options.log_level.unwrap_or(config.log.level);
-    Ok(config)
+fn with_options(mut config: Config, options: &RunOptions) -> Config {
+    options.apply(&mut config);
+    config
 }
 
 /// For the reloader: the same way as at the start.
@@ -311,7 +285,7 @@ fn load_config(options: RunOptions, environment: Environment) -> crate::plugin::
     Arc::new(move || {
         let loaded = config::load(options.config.as_deref(), &environment)
             .map_err(|rejected| config::summary(&rejected.mistakes))?;
-        with_options(loaded.config, &options).map_err(|failure| failure.text)
+        Ok(with_options(loaded.config, &options))
     })
 }
 

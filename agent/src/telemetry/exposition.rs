@@ -7,6 +7,9 @@ use std::fmt::Write as _;
 /// The `Content-Type` of the format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// Stands where a plugin gave none: a checker of the format takes an empty help for a missing one.
+const NO_HELP: &str = "No help was given.";
+
 /// A text under construction. Keeps account of the names in use, for a name that stands for two
 /// families makes the whole text unreadable.
 #[derive(Debug, Default)]
@@ -37,6 +40,11 @@ impl Exposition {
         self.text.push_str("# HELP ");
         self.text.push_str(name);
         self.text.push(' ');
+        let help = if help.trim().is_empty() {
+            NO_HELP
+        } else {
+            help
+        };
         escape(help, false, &mut self.text);
         // Writing to a string cannot fail, here and below.
         let _ = writeln!(self.text, "\n# TYPE {name} {kind}");
@@ -150,5 +158,6 @@ mod tests {
         assert!(!out.family("a_count", FamilyKind::Gauge, ""));
         assert!(out.family("b_sum", FamilyKind::Gauge, ""));
         assert!(!out.family("b", FamilyKind::Summary, ""));
+        assert!(out.finish().contains("# HELP b_sum No help was given.\n"));
     }
 }

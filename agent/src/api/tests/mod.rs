@@ -1,0 +1,292 @@
+//! The whole router with fixed views.
+
+mod answers;
+mod guard;
+
+use super::*;
+use crate::config::{
+    AgentConfig, ApiConfig, EngineConfig, LogConfig, LogFormat, ProbeDefaults, Retention, Source,
+};
+use crate::pipeline::view::{
+    AlertsView, CommandRequest, FamilyView, NotifierView, PipelineView, ProbeView, ProcedureView,
+    RecoveryView, RuleView,
+};
+use crate::sandbox::types::{FamilyKind, SecretSource};
+use axum::body::Body;
+use axum::http::Request;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use tokio::sync::mpsc;
+use watchfire_engine::Policy;
+use watchfire_engine::effect::{AlertSnapshot, AlertView};
+use watchfire_engine::input::CommandKind;
+use watchfire_engine::model::{Instance, Labels, Series, Severity, WallTime};
+use watchfire_engine::policy::{AlertingPolicy, DeliveryPolicy, RecoverPolicy};
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// Write ends of the views.
+struct Ends {
+    probes: watch::Sender<Arc<Vec<ProbeView>>>,
+    alerts: watch::Sender<Arc<AlertsView>>,
+    pipeline: watch::Sender<Arc<PipelineView>>,
+    recovery: watch::Sender<Arc<RecoveryView>>,
+    status: watch::Sender<Arc<AgentStatus>>,
+    series: mpsc::Receiver<tokio::sync::oneshot::Sender<Vec<FamilyView>>>,
+    commands: mpsc::Receiver<CommandRequest>,
+}
+
+/// An interface over a healthy agent, and the end where its commands arrive.
+pub(crate) fn fixture() -> (Api, mpsc::Receiver<CommandRequest>) {
+    let (api, ends) = wired();
+    (api, ends.commands)
+}
+
+fn wired() -> (Api, Ends) {
+    let (alerts, alerts_view) = watch::channel(Arc::new(AlertsView {
+        last_seq: 250,
+        ..AlertsView::default()
+    }));
+    let (pipeline, pipeline_view) = watch::channel(Arc::new(PipelineView {
+        rounds: 3,
+        last_round: Some(WallTime(1_700_000_000_000)),
+        longest_interval: Duration::from_secs(10),
+        ..PipelineView::default()
+    }));
+    let (recovery, recovery_view) = watch::channel(Arc::new(RecoveryView {
+        procedures: vec![ProcedureView {
+            id: "restart".into(),
+            plugin: "action-service".into(),
+            mode: "approve",
+            description: None,
+            rules: vec!["cpu".into()],
+            severity: Severity::Critical,
+            max_attempts: 3,
+            window: Duration::from_secs(3600),
+            cooldown: Duration::from_secs(60),
+            waiting_for_approval: vec!["cpu".into()],
+        }],
+        ..RecoveryView::default()
+    }));
+    let (status, status_view) = watch::channel(Arc::new(AgentStatus {
+        scheduled: true,
+        ..AgentStatus::default()
+    }));
+    let (ask, series) = mpsc::channel(4);
+    let (command, commands) = mpsc::channel(4);
+    let probe = ProbeView {
+        id: "host".into(),
+        plugin: "probe-host".into(),
+        every: Duration::from_secs(10),
+        last_run: Some(WallTime(1_700_000_000_000)),
+        last_success: Some(WallTime(1_700_000_000_000)),
+        error: None,
+        duration: Some(Duration::from_millis(2)),
+        samples: 7,
+        skipped: 0,
+    };
+    let rule = RuleView {
+        id: "cpu".into(),
+        plugin: Some("rule-threshold".into()),
+        instances: 1,
+        breaching: 0,
+        worst: Some((Labels::default(), Some(f64::NAN), Some(0.7))),
+        error: None,
+        last_round: Some(WallTime(1_700_000_000_000)),
+    };
+    let notifier = NotifierView {
+        id: "ops".into(),
+        plugin: "notifier-log".into(),
+        delivered: 2,
+        failed: 0,
+        running: 0,
+        last_success: None,
+        error: None,
+    };
+    let (probes, probes_view) = watch::channel(Arc::new(vec![probe]));
+    let views = Views {
+        probes: probes_view,
+        rules: watch::channel(Arc::new(vec![rule])).1,
+        alerts: alerts_view,
+        notifiers: watch::channel(Arc::new(vec![notifier])).1,
+        recovery: recovery_view,
+        pipeline: pipeline_view,
+        series: ask,
+        commands: command,
+    };
+    let api = Api::new(Sources {
+        views,
+        metrics: Arc::new(Metrics::new("0.0.0")),
+        config: watch::channel(Arc::new(config())).1,
+        status: status_view,
+        events: Arc::new(Numbers),
+        token: Token::of(TOKEN),
+    });
+    let ends = Ends {
+        probes,
+        alerts,
+        pipeline,
+        recovery,
+        status,
+        series,
+        commands,
+    };
+    (api, ends)
+}
+
+fn config() -> Config {
+    Config {
+        source: Source::default(),
+        agent: AgentConfig {
+            host: "web-1".into(),
+            labels: Labels::default(),
+            data_dir: "/data".into(),
+            plugins_dir: "/data/plugins".into(),
+        },
+        api: ApiConfig {
+            listen: None,
+            hosts: vec!["monitor.example".to_owned()],
+            socket: "/data/watchfire.sock".into(),
+        },
+        log: LogConfig {
+            format: LogFormat::Text,
+            level: tracing::Level::INFO,
+            file: None,
+        },
+        engine: EngineConfig::default(),
+        retention: Retention {
+            metrics: Duration::from_secs(1),
+            rollups: Duration::from_secs(1),
+            alerts: Duration::from_secs(1),
+            events: Duration::from_secs(1),
+            metrics_bytes_max: 1,
+        },
+        secrets: BTreeMap::from([("slack".to_owned(), SecretSource::Env("SLACK".to_owned()))]),
+        commands: BTreeMap::new(),
+        mail: None,
+        plugins: BTreeMap::new(),
+        defaults: ProbeDefaults {
+            every: Duration::from_secs(10),
+            timeout: Duration::from_secs(5),
+            jitter: Duration::ZERO,
+            adaptive: None,
+        },
+        probes: Vec::new(),
+        rules: Vec::new(),
+        notifiers: Vec::new(),
+        recoveries: Vec::new(),
+        policy: Arc::new(Policy {
+            host: "web-1".into(),
+            rules: Vec::new(),
+            routes: Vec::new(),
+            inhibitions: Vec::new(),
+            procedures: Vec::new(),
+            notifiers: Vec::new(),
+            alerting: AlertingPolicy::default(),
+            delivery: DeliveryPolicy::default(),
+            recover: RecoverPolicy::default(),
+            seed: 0,
+        }),
+    }
+}
+
+/// A store of 250 events; every tenth is a `reload`.
+struct Numbers;
+
+impl EventSource for Numbers {
+    fn events(
+        &self,
+        since: u64,
+        types: &[String],
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Value>, EventsError>> {
+        if types.iter().any(|t| t != "reload" && t != "transition") {
+            return async { Err(EventsError::Question("no such type".to_owned())) }.boxed();
+        }
+        let kind = |n: u64| {
+            if n.is_multiple_of(10) {
+                "reload"
+            } else {
+                "transition"
+            }
+        };
+        let all = (since + 1..=250)
+            .filter(|n| types.is_empty() || types.iter().any(|t| t == kind(*n)))
+            .take(limit)
+            .map(|n| json!({ "seq": n, "type": kind(n) }))
+            .collect();
+        async { Ok(all) }.boxed()
+    }
+
+    fn stats(&self) -> BoxFuture<'_, Result<Value, EventsError>> {
+        async { Ok(json!({ "events": 250 })) }.boxed()
+    }
+
+    fn cleanup(&self) -> BoxFuture<'_, Result<Value, EventsError>> {
+        async { Err(EventsError::Store("disk is gone".to_owned())) }.boxed()
+    }
+}
+
+fn alert(rule: &str, severity: Severity) -> AlertView {
+    let instance = Instance::new(rule.into(), Labels::default());
+    AlertView {
+        state: format!("firing:{severity}"),
+        severity: Some(severity),
+        since: WallTime(1_700_000_000_000),
+        stale: false,
+        flapping: false,
+        acknowledged_by: None,
+        muted_by: vec!["silence-1".to_owned()],
+        snapshot: AlertSnapshot {
+            fingerprint: instance.fingerprint,
+            episode: 1,
+            rule: rule.into(),
+            severity,
+            labels: Labels::default(),
+            value: Some(0.9),
+            limit: Some(0.85),
+            note: None,
+            started_at: WallTime(1_700_000_000_000),
+            ended_at: None,
+            end_cause: None,
+        },
+        instance: Arc::new(instance),
+    }
+}
+
+fn loopback() -> Door {
+    Door::Tcp(SocketAddr::from(([127, 0, 0, 1], 9465)))
+}
+
+async fn ask(api: &Api, door: Door, request: Request<Body>) -> (StatusCode, String) {
+    let service = TowerToHyperService::new(api.router(door));
+    let answer = service.call(request).await.unwrap();
+    let (parts, body) = answer.into_parts();
+    assert_eq!(parts.headers["x-content-type-options"], "nosniff");
+    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+    (parts.status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Request<Body> {
+    let mut request = Request::builder().method(method).uri(path);
+    if !headers.iter().any(|(name, _)| *name == "host") {
+        request = request.header("host", "localhost:9465");
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Body::empty()).unwrap()
+}
+
+async fn get_json(api: &Api, path: &str) -> (u16, Value) {
+    let (status, body) = ask(api, loopback(), request("GET", path, &[])).await;
+    (
+        status.as_u16(),
+        serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}")),
+    )
+}

@@ -1,0 +1,130 @@
+//! From a file, or the name of a stock plugin, to a component in a sandbox of its own.
+
+use crate::error::Failure;
+use crate::plugin::compile::Compiler;
+use crate::plugin::stock;
+use crate::sandbox::host::log::Level;
+use crate::sandbox::types::Description;
+use crate::sandbox::{
+    COMPONENT_BYTES_MAX, Component, EventSink, HostConfig, HostServices, LogLine, LogSink,
+    MemoryState, PluginEvent, Sandbox, Settings,
+};
+use crate::telemetry::printable;
+use sha2::{Digest, Sha256};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A component, ready to be called.
+pub(super) struct Ready {
+    pub(super) name: String,
+    pub(super) component: Component,
+    pub(super) description: Description,
+    pub(super) bytes: usize,
+    pub(super) sha256: String,
+    pub(super) compile_time: Duration,
+}
+
+/// Compiles in the capped child, loads, asks what it is.
+pub(super) async fn load(
+    file: &Path,
+    stub_wasi: bool,
+    config: HostConfig,
+) -> Result<Ready, Failure> {
+    let (name, bytes) = read(file)?;
+    let services = HostServices {
+        state: Arc::new(MemoryState::default()),
+        events: Arc::new(ToStderr),
+        log: Arc::new(ToStderr),
+        config,
+    };
+    crate::sandbox::egress::tls::install_crypto_provider();
+    let sandbox = Sandbox::new(Settings::default(), services)?;
+    let options = if sandbox.settings().small_address_space {
+        vec!["--small-address-space"]
+    } else {
+        Vec::new()
+    };
+    let started = Instant::now();
+    let artefact = Compiler::of_this_process(options).compile(&bytes).await?;
+    let compile_time = started.elapsed();
+    let digest: [u8; 32] = Sha256::digest(&bytes).into();
+    let component = sandbox.load(&name, digest, &artefact, stub_wasi)?;
+    let description = component.describe().await.map_err(|error| {
+        Failure::failed(format!(
+            "its describe failed: {}",
+            printable(&error.to_string())
+        ))
+    })?;
+    Ok(Ready {
+        name,
+        component,
+        description,
+        bytes: bytes.len(),
+        sha256: crate::plugin::hex(&digest),
+        compile_time,
+    })
+}
+
+/// A file, or where there is none of that name, a stock plugin.
+fn read(file: &Path) -> Result<(String, Vec<u8>), Failure> {
+    if !file.exists()
+        && let Some(stock) = file.to_str().and_then(stock::find)
+    {
+        return Ok((stock.name.to_owned(), stock.bytes.to_vec()));
+    }
+    let failed = |error: std::io::Error| {
+        let names: Vec<&str> = stock::all().iter().map(|stock| stock.name).collect();
+        let mut text = format!("cannot read {}: {error}", file.display());
+        if error.kind() == std::io::ErrorKind::NotFound {
+            text.push_str(&format!("; stock plugins are {}", names.join(", ")));
+        }
+        Failure::failed(text)
+    };
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)
+        .and_then(|file| {
+            file.take(COMPONENT_BYTES_MAX as u64 + 1)
+                .read_to_end(&mut bytes)
+        })
+        .map_err(failed)?;
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    Ok((stem.into_owned(), bytes))
+}
+
+/// Shows what a plugin logs and tells; results alone go to stdout.
+struct ToStderr;
+
+impl ToStderr {
+    fn line(&self, what: &str, message: &str, fields: &[(String, String)]) {
+        let mut line = format!("{what}: {}", printable(message));
+        for (key, value) in fields {
+            line.push_str(&format!(" {}={}", printable(key), printable(value)));
+        }
+        line.push('\n');
+        // Nobody is left to tell where stderr is closed.
+        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+    }
+}
+
+impl LogSink for ToStderr {
+    fn line(&self, line: LogLine<'_>) {
+        let level = match line.level {
+            Level::Trace => "log trace",
+            Level::Debug => "log debug",
+            Level::Info => "log info",
+            Level::Warn => "log warn",
+            Level::Error => "log error",
+        };
+        ToStderr::line(self, level, line.message, line.fields);
+    }
+}
+
+impl EventSink for ToStderr {
+    fn emit(&self, event: PluginEvent) {
+        let kind = format!("event {}", printable(&event.kind));
+        ToStderr::line(self, &kind, &event.message, &event.fields);
+    }
+}
