@@ -1,5 +1,6 @@
 //! The one engine of a process, its clock, and the guests' own threads.
 
+use super::egress::resolve::LOOKUPS;
 use super::host::HostState;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -14,8 +15,9 @@ pub const TICK: Duration = Duration::from_millis(10);
 pub const CALLS_MAX: usize = 8;
 /// Threads for guests: a plugin that spins leaves one free.
 const GUEST_THREADS: usize = 2;
-/// Threads for host calls that the kernel may hold up (`statvfs`, `open`), so that a hung disk stops at four.
-const BLOCKING_THREADS: usize = 4;
+/// Threads for host calls that the kernel may hold up (`statvfs`, `open`), four beside those that a name server
+/// which swallows questions can hold: in such an outage files are still read. Idle ones end by themselves.
+const BLOCKING_THREADS: usize = 4 + LOOKUPS;
 /// Stack of a guest. Wasmtime's own default, written down because artefacts depend on it.
 const WASM_STACK_BYTES: usize = 512 << 10;
 /// Stack of a guest and of the host functions it calls.

@@ -104,7 +104,7 @@ impl Secrets {
         secrets
     }
 
-    /// Takes the table of a new configuration. Values of the old one stay masked.
+    /// Takes the table of a new configuration, and reads its files for the mask. Values of the old one stay masked.
     pub fn replace(&self, sources: BTreeMap<String, SecretSource>) {
         for (name, source) in &sources {
             if let Ok(value) = read(name, source) {

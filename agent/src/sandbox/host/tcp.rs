@@ -194,7 +194,8 @@ impl Connection {
         }
     }
 
-    /// Fills in the secrets, sends, and says how many bytes went out.
+    /// Fills in the secrets, sends, and says how many bytes went out. What the peer echoes is not masked, as it is
+    /// with HTTP: a stream may be cut anywhere. Bind secrets to peers that do not echo.
     pub async fn send_filled(&mut self, bytes: &[u8], limit: Duration) -> Result<usize, CallError> {
         let filled = self.reach.secrets.fill(bytes, &self.target).await?;
         self.send(&filled.bytes, limit).await?;

@@ -677,7 +677,13 @@ async fn tls_server(own: &SelfSigned) -> u16 {
 async fn a_certificate_nobody_vouches_for_needs_insecure() {
     let own = SelfSigned::until(2100);
     let port = tls_server(&own).await;
-    let setup = || Setup::http(&["https://127.0.0.1:*"]);
+    // Trusts somebody, also where the system has no roots.
+    let other = SelfSigned::until(2100);
+    let setup = || {
+        let mut setup = Setup::http(&["https://127.0.0.1:*"]);
+        setup.settings.extra_roots = vec![other.certificate.clone()];
+        setup
+    };
     let url = format!("https://127.0.0.1:{port}/");
     let mut blind = get(&url);
     blind.extra.push(("verify".to_owned(), "false".to_owned()));

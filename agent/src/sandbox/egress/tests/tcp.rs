@@ -240,7 +240,10 @@ async fn tls_from_the_start_and_after_a_word() {
         .expect("TLS");
     assert!(connection.certificate_seconds_left().expect("TLS") > 0);
 
-    let strict = Setup::tcp(&["127.0.0.1:*"]).make();
+    let mut strict = Setup::tcp(&["127.0.0.1:*"]);
+    // Trusts somebody, also where the system has no roots.
+    strict.settings.extra_roots = vec![SelfSigned::until(2100).certificate];
+    let strict = strict.make();
     let refused = connect(&strict, port, Some(&tls(None, true)))
         .await
         .err()
@@ -265,7 +268,9 @@ async fn a_handshake_that_stalls_ends() {
     serve(listener, |mut stream| async move {
         read_until(&mut stream, "never").await;
     });
-    let fixture = Setup::tcp(&["127.0.0.1:*"]).make();
+    let mut setup = Setup::tcp(&["127.0.0.1:*"]);
+    setup.settings.extra_roots = vec![SelfSigned::until(2100).certificate];
+    let fixture = setup.make();
     let late = fixture
         .reach
         .connect("127.0.0.1", port, Some(&tls(None, true)), 100, LONG)
