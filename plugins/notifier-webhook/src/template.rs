@@ -1,8 +1,8 @@
 //! The operator's template of the body (minijinja), tried out when the plugin is configured: a mistake is told then, not
 //! when the first alert fires.
 
-use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use minijinja::value::{Serde, Value};
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 use watchfire_plugin_sdk::{Alert, Error, Notification, Reason, Result, Severity, Timestamp};
 
 use crate::document::Document;
@@ -26,6 +26,7 @@ impl Template {
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         // A field that one alert lacks is empty, however deep; names at the top are checked below.
         environment.set_undefined_behavior(UndefinedBehavior::Chainable);
+        add_filters(&mut environment);
         environment
             .add_template_owned(NAME, source.to_owned())
             .map_err(|error| Error::config(format!("config.body: {error}")))?;
@@ -75,6 +76,31 @@ impl Template {
             ))),
         }
     }
+}
+
+/// Jinja's own names for what a body needs.
+fn add_filters(environment: &mut Environment<'_>) {
+    environment.add_filter("tojson", |value: Value| {
+        serde_json::to_string(&value).map_err(|error| {
+            minijinja::Error::new(ErrorKind::BadSerialization, "no JSON").with_source(error)
+        })
+    });
+    environment.add_filter("default", |value: Value, other: Value| {
+        if value.is_undefined() || value.is_none() {
+            other
+        } else {
+            value
+        }
+    });
+    environment.add_filter("length", |value: Value| value.len().unwrap_or(0));
+    environment.add_filter("upper", |value: &str| value.to_uppercase());
+    environment.add_filter("lower", |value: &str| value.to_lowercase());
+    environment.add_filter("replace", |value: &str, from: &str, to: &str| {
+        value.replace(from, to)
+    });
+    environment.add_filter("truncate", |value: &str, max: usize| {
+        watchfire_plugin_sdk::text::truncate(value, max).into_owned()
+    });
 }
 
 /// One with everything, one with nothing.

@@ -121,6 +121,19 @@ fn the_answer_decides_what_happens_next() {
 }
 
 #[test]
+fn templates_have_the_filters_that_the_readme_names() {
+    let body = r#"{{ title | upper }} {{ title | lower }} {{ title | tojson }} {{ alerts | length }} {{ alerts[0].limit | default("none") }} {{ extra.nothing | default(title) | replace("C", "D") | truncate(3) }} {{ alerts | tojson | truncate(2) }}"#;
+    let input = Input {
+        config: serde_json::json!({"url": "http://127.0.0.1/", "body": body, "content_type": "text/plain"}),
+        notification: serde_json::json!({"title": "Cpu \"1\"", "alerts": [{"limit": null}]}),
+    };
+    assert_eq!(
+        sent(&input)["body"],
+        "CPU \"1\" cpu \"1\" \"Cpu \\\"1\\\"\" 1 none Dp… […"
+    );
+}
+
+#[test]
 fn retries_carry_the_same_id() {
     let host = mock::Host::new();
     host.http("POST http://127.0.0.1/hook", http::Response::new(503));
