@@ -62,8 +62,7 @@ pub(crate) fn subject(notification: &Notification) -> String {
 
 /// The operator's words, then what is known of each alert.
 pub(crate) fn text(notification: &Notification) -> String {
-    let words = text::clean(notification.text.trim());
-    let mut out = text::truncate(&words, TEXT_MAX).into_owned();
+    let mut out = words(notification);
     for (at, alert) in notification.alerts.iter().enumerate() {
         if at == ALERTS_MAX || out.len() > PART_BYTES_MAX {
             let _ = write!(out, "\n\n{}", more(notification, at));
@@ -85,15 +84,18 @@ pub(crate) fn text(notification: &Notification) -> String {
 /// The same as HTML, without anything that a mail program would have to load.
 pub(crate) fn html(notification: &Notification) -> String {
     let colour = colour(notification);
-    let words = text::clean(notification.text.trim());
     let mut out = format!(
         "<!DOCTYPE html>\n<html><body style=\"font-family:sans-serif\">\n\
          <h2 style=\"border-left:6px solid {colour};padding-left:8px\">{}</h2>\n\
          <p style=\"white-space:pre-line\">{}</p>\n",
         escaped(&subject(notification)),
-        linked(&text::truncate(&words, TEXT_MAX)),
+        linked(&words(notification)),
     );
-    for alert in notification.alerts.iter().take(ALERTS_MAX) {
+    for (at, alert) in notification.alerts.iter().enumerate() {
+        if at == ALERTS_MAX || out.len() > PART_BYTES_MAX {
+            let _ = writeln!(out, "<p>{}</p>", more(notification, at));
+            break;
+        }
         let _ = write!(out, "<h3>{}</h3>\n<table>\n", escaped(&heading(alert)));
         for (name, value) in rows(alert) {
             let _ = writeln!(
@@ -114,6 +116,11 @@ pub(crate) fn html(notification: &Notification) -> String {
     out
 }
 
+/// The operator's own. Cut first: a text may be long, and the time of a call is not.
+fn words(notification: &Notification) -> String {
+    text::clean(&text::truncate(notification.text.trim(), TEXT_MAX))
+}
+
 fn heading(alert: &Alert) -> String {
     let state = if alert.is_firing() {
         alert.severity.name()
@@ -125,7 +132,7 @@ fn heading(alert: &Alert) -> String {
 
 fn rows(alert: &Alert) -> Vec<(String, String)> {
     let number = |value: Option<f64>| value.map(text::number);
-    let cut = |value: &str| text::truncate(&text::line(value), LABEL_MAX).into_owned();
+    let cut = |value: &str| text::line(&text::truncate(value, LABEL_MAX));
     let known = [
         ("summary", Some(cut(&alert.summary))),
         ("value", number(alert.value)),
