@@ -192,6 +192,14 @@ pub fn url(value: &str) -> Result<String> {
             "{value:?} would change the path of the address"
         )));
     }
+    form(value)
+}
+
+/// Makes a value safe as a field of a form: percent-encoded.
+///
+/// # Errors
+/// None; the signature is that of its siblings.
+pub fn form(value: &str) -> Result<String> {
     let mut encoded = String::with_capacity(value.len());
     for byte in value.bytes() {
         match byte {

@@ -47,6 +47,85 @@ pub fn line(text: &str) -> String {
     clean(text).replace(['\n', '\t'], " ").trim().to_owned()
 }
 
+/// An address that a person may be asked to open: `http` or `https`, and nothing in it that ends or opens a link in the
+/// languages of chats and mails.
+///
+/// ```
+/// use watchfire_plugin_sdk::text;
+///
+/// assert_eq!(text::link(" https://wiki/cpu "), Some("https://wiki/cpu"));
+/// assert_eq!(text::link("javascript:alert(1)"), None);
+/// ```
+pub fn link(text: &str) -> Option<&str> {
+    let text = text.trim();
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"))?;
+    let breaks = |c: char| c.is_whitespace() || c.is_control() || "<>|\"'`\\[](){}*".contains(c);
+    (!rest.is_empty() && !rest.contains(breaks)).then_some(text)
+}
+
+/// A text that grows piece by piece up to a limit, for languages in which one character is written as several: a piece is
+/// never cut.
+///
+/// ```
+/// use watchfire_plugin_sdk::text::Fit;
+///
+/// let mut escaped = Fit::new(8);
+/// for piece in ["a", "&lt;", "b", "&lt;", "c"] {
+///     escaped.push(piece);
+/// }
+/// assert_eq!(escaped.into_string(), "a&lt;b…");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Fit {
+    text: String,
+    /// Characters that may still come.
+    left: usize,
+    /// Bytes that leave room for [`ELLIPSIS`].
+    safe: usize,
+    full: bool,
+}
+
+impl Fit {
+    /// At most `max` characters.
+    pub fn new(max: usize) -> Self {
+        Fit {
+            text: String::new(),
+            left: max,
+            safe: 0,
+            full: false,
+        }
+    }
+
+    /// Adds a piece; one that does not fit ends the text with [`ELLIPSIS`], and whatever follows is dropped.
+    pub fn push(&mut self, piece: &str) {
+        if self.full {
+            return;
+        }
+        let length = piece.chars().count();
+        if length > self.left {
+            self.full = true;
+            // Without room for a single character nothing is there to be marked.
+            if self.left > 0 || !self.text.is_empty() {
+                self.text.truncate(self.safe);
+                self.text.push(ELLIPSIS);
+            }
+            return;
+        }
+        self.text.push_str(piece);
+        self.left -= length;
+        if self.left > 0 {
+            self.safe = self.text.len();
+        }
+    }
+
+    /// The text.
+    pub fn into_string(self) -> String {
+        self.text
+    }
+}
+
 /// A number with at most six significant digits behind the point: `0.95`, `1234567`, `0.000123`.
 pub fn number(value: f64) -> String {
     if !value.is_finite() {
@@ -78,6 +157,41 @@ mod tests {
             ("abc", 0, ""),
         ] {
             assert_eq!(truncate(text, max), cut, "{text} {max}");
+        }
+    }
+
+    #[test]
+    fn pieces_are_never_cut() {
+        let fit = |pieces: &[&str], max| {
+            let mut fit = Fit::new(max);
+            pieces.iter().for_each(|piece| fit.push(piece));
+            fit.into_string()
+        };
+        assert_eq!(fit(&["ab", "cd"], 4), "abcd");
+        assert_eq!(fit(&["ab", "cd", "e"], 4), "ab…");
+        assert_eq!(fit(&["ab", "cd", "", "e"], 5), "abcde");
+        assert_eq!(fit(&["abc", "d"], 3), "…");
+        assert_eq!(fit(&["abc"], 2), "…");
+        assert_eq!(fit(&["a"], 0), "");
+        assert_eq!(fit(&["ab", "xyz", "c"], 4), "ab…");
+    }
+
+    #[test]
+    fn links_are_only_what_a_browser_should_open() {
+        for fine in ["https://a", "http://a:80/b_c?d=e&f=g#h"] {
+            assert_eq!(link(fine), Some(fine));
+        }
+        for wrong in [
+            "",
+            "https://",
+            "ftp://a",
+            "https://a b",
+            "https://a|b",
+            "https://a>b",
+            "data:text/html,x",
+            "https://a](b",
+        ] {
+            assert_eq!(link(wrong), None, "{wrong}");
         }
     }
 
