@@ -184,7 +184,8 @@ mod tests {
             let Some(breached) = verdicts.breached(index) else {
                 return Value::Null;
             };
-            let mut said = json!({ "breached": breached.iter().map(Severity::name).collect::<Vec<_>>() });
+            let mut said =
+                json!({ "breached": breached.iter().map(Severity::name).collect::<Vec<_>>() });
             for (key, number) in [
                 ("value", verdicts.value(index)),
                 ("limit", verdicts.limit(index)),
@@ -243,15 +244,11 @@ mod tests {
 
     #[test]
     fn wrong_inputs_are_told_what_to_write() {
-        let refused = |config: Value, inputs: &[&str]| {
-            configure(&config, inputs).err().unwrap().to_string()
-        };
+        let refused =
+            |config: Value, inputs: &[&str]| configure(&config, inputs).err().unwrap().to_string();
         let above = json!({"warning": 1});
         let one = refused(json!({"above": above}), &["cpu"]);
-        assert!(
-            one.contains("the rule has 1: write inputs.errors"),
-            "{one}"
-        );
+        assert!(one.contains("the rule has 1: write inputs.errors"), "{one}");
         let unknown = refused(json!({"above": above, "numerator": "c"}), &["a", "b"]);
         assert_eq!(
             unknown,
@@ -278,7 +275,8 @@ mod tests {
             5e-324,
         ];
         for mode in ["ratio", "success", "difference"] {
-            let rule = configure(&json!({"mode": mode, "above": {"warning": 1}}), &["a", "b"]).unwrap();
+            let rule =
+                configure(&json!({"mode": mode, "above": {"warning": 1}}), &["a", "b"]).unwrap();
             for part in odd {
                 for total in odd {
                     let verdicts = rule
