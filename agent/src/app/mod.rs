@@ -59,7 +59,7 @@ pub fn run(options: RunOptions) -> Result<(), Failure> {
 struct Beginning {
     config: Arc<Config>,
     /// Why the one on disk is not `config`.
-    refused: Option<String>,
+    refused: Option<Rejected>,
     store: StateStore,
     opened: Opened,
     log: LogHandle,
@@ -109,6 +109,7 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
         events: Arc::new(events::PluginEvents::new(notices.clone())),
         log: Arc::new(TracingLog),
         config: host_config(&config),
+        system: sandbox::host::system::SystemSettings::default(),
     };
     let wanted = SandboxSettings {
         small_address_space: config.engine.small_address_space.unwrap_or(false),
@@ -206,14 +207,14 @@ fn begin(options: &RunOptions, environment: &Environment) -> Result<Beginning, F
                 log,
             })
         }
-        Err(rejected) => begin_with_last_good(options, environment, &rejected),
+        Err(rejected) => begin_with_last_good(options, environment, rejected),
     }
 }
 
 fn begin_with_last_good(
     options: &RunOptions,
     environment: &Environment,
-    rejected: &Rejected,
+    rejected: Rejected,
 ) -> Result<Beginning, Failure> {
     let unusable = |why: &str| {
         let mistakes = config::render(&rejected.mistakes, false);
@@ -241,7 +242,7 @@ fn begin_with_last_good(
     tracing::error!(%reason, "the configuration is refused; the last good one runs");
     Ok(Beginning {
         config: Arc::new(config),
-        refused: Some(reason),
+        refused: Some(rejected),
         store,
         opened,
         log,
@@ -283,9 +284,9 @@ fn with_options(mut config: Config, options: &RunOptions) -> Config {
 /// For the reloader: the same way as at the start.
 fn load_config(options: RunOptions, environment: Environment) -> crate::plugin::LoadConfig {
     Arc::new(move || {
-        let loaded = config::load(options.config.as_deref(), &environment)
-            .map_err(|rejected| config::summary(&rejected.mistakes))?;
-        Ok(with_options(loaded.config, &options))
+        let mut loaded = config::load(options.config.as_deref(), &environment)?;
+        options.apply(&mut loaded.config);
+        Ok(loaded)
     })
 }
 

@@ -62,11 +62,7 @@ impl Active {
                     .insert(rule.id.clone(), firing.into_iter().collect());
             }
         }
-        let alerts = state.alerts();
-        active.not_ok = alerts
-            .iter()
-            .map(|view| view.instance.rule.clone())
-            .collect();
+        active.not_ok = state.not_ok();
         active
     }
 }

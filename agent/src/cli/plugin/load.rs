@@ -39,6 +39,7 @@ pub(super) async fn load(
         events: Arc::new(ToStderr),
         log: Arc::new(ToStderr),
         config,
+        system: crate::sandbox::host::system::SystemSettings::default(),
     };
     crate::sandbox::egress::tls::install_crypto_provider();
     let sandbox = Sandbox::new(Settings::default(), services)?;
