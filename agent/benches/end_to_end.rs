@@ -8,7 +8,10 @@
 //! Machines are shared: quote medians, and compare two things in one run.
 
 #[path = "../tests/it/support/mod.rs"]
-#[expect(dead_code, reason = "the benchmark uses a part of what the tests share")]
+#[expect(
+    dead_code,
+    reason = "the benchmark uses a part of what the tests share"
+)]
 mod support;
 
 use std::fs;
@@ -19,12 +22,18 @@ use support::{Agent, Answer, Folder, Server, guests, now, wait_for};
 const TRIALS: usize = 100;
 
 fn main() {
-    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let mut arguments = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench");
     let mut which = Vec::new();
     let mut every = "10s".to_owned();
     let mut minutes = 1.0;
     while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} takes a value"));
+        let mut value = || {
+            arguments
+                .next()
+                .unwrap_or_else(|| panic!("{argument} takes a value"))
+        };
         match argument.as_str() {
             "--every" => every = value(),
             "--minutes" => minutes = value().parse().expect("a number of minutes"),
@@ -109,7 +118,9 @@ group_wait = "0s"
             let told = sink.received().len();
             let asked = source.received().len();
             source.always(Answer::json(format!("{{\"queue\": {value}}}")));
-            let page = wait_for(&format!("message {trial}"), || sink.received().get(told).cloned());
+            let page = wait_for(&format!("message {trial}"), || {
+                sink.received().get(told).cloned()
+            });
             // The newest sample asked for before the page is the one that carries the switch.
             let sample = source.received()[asked..]
                 .iter()
@@ -147,7 +158,10 @@ fn reload() {
         let since = wall.duration_since(std::time::UNIX_EPOCH).unwrap();
         times.push(Duration::from_millis(at_ms).saturating_sub(since));
     }
-    print("plugin renamed into place to serving, never compiled before", times);
+    print(
+        "plugin renamed into place to serving, never compiled before",
+        times,
+    );
 }
 
 fn reloads(agent: &Agent) -> Vec<u64> {
@@ -155,7 +169,10 @@ fn reloads(agent: &Agent) -> Vec<u64> {
         return Vec::new();
     };
     let events = events["events"].as_array().cloned().unwrap_or_default();
-    events.iter().filter_map(|event| event["wall_ms"].as_u64()).collect()
+    events
+        .iter()
+        .filter_map(|event| event["wall_ms"].as_u64())
+        .collect()
 }
 
 /// Memory and CPU of the stock host monitoring.
@@ -164,7 +181,10 @@ fn idle(every: &str, minutes: f64) {
         "packs = [\"host\"]\n\n[[probe]]\nid = \"host\"\nplugin = \"probe-host\"\nevery = \"{every}\"\ntimeout = \"900ms\"\ngrant = {{ system = true }}\n"
     ));
     let agent = Agent::start(&folder);
-    let rules = agent.get("/api/v1/rules").and_then(|r| r.as_array().map(Vec::len)).unwrap_or(0);
+    let rules = agent
+        .get("/api/v1/rules")
+        .and_then(|r| r.as_array().map(Vec::len))
+        .unwrap_or(0);
     std::thread::sleep(Duration::from_secs(5));
     let before = cpu_ticks(agent.pid());
     let since = now();
@@ -174,7 +194,11 @@ fn idle(every: &str, minutes: f64) {
     let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", agent.pid())).unwrap();
     let kib = |name: &str| {
         let line = rollup.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap()
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<f64>()
+            .unwrap()
     };
     println!("idle, every {every}, {rules} rules, {minutes} min: {share:.3} % of a core");
     println!(

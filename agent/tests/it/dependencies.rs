@@ -24,21 +24,42 @@ const TWICE: [(&str, &str); 7] = [
     ("getrandom", "ring stands on 0.2"),
     ("hashbrown", "wasmtime and indexmap are on different lines"),
     ("io-lifetimes", "wasmtime-wasi's own two lines"),
-    ("itertools", "cranelift and criterion; the second only in benchmarks"),
+    (
+        "itertools",
+        "cranelift and criterion; the second only in benchmarks",
+    ),
     ("syn", "build time only"),
 ];
 
 /// Features of wasmtime that stay off: code we never run, with advisories of its own.
-const OFF: [&str; 6] = ["component-model-async", "gc", "threads", "pooling-allocator", "wat", "cache"];
+const OFF: [&str; 6] = [
+    "component-model-async",
+    "gc",
+    "threads",
+    "pooling-allocator",
+    "wat",
+    "cache",
+];
 
 fn metadata() -> serde_json::Value {
     #[expect(clippy::disallowed_methods, reason = "the test asks cargo")]
     let output = std::process::Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", "x86_64-unknown-linux-gnu"])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--locked",
+            "--filter-platform",
+            "x86_64-unknown-linux-gnu",
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -62,9 +83,16 @@ fn licences_fit_and_come_from_the_registry() {
     let metadata = metadata();
     for package in metadata["packages"].as_array().unwrap() {
         let name = format!("{} {}", text(&package["name"]), text(&package["version"]));
-        assert!(allowed(&text(&package["license"])), "{name}: licence {}", package["license"]);
+        assert!(
+            allowed(&text(&package["license"])),
+            "{name}: licence {}",
+            package["license"]
+        );
         let source = text(&package["source"]);
-        assert!(source.is_empty() || source.starts_with("registry+"), "{name} comes from {source}");
+        assert!(
+            source.is_empty() || source.starts_with("registry+"),
+            "{name} comes from {source}"
+        );
     }
 }
 
@@ -79,11 +107,17 @@ fn nothing_stands_twice_without_a_reason() {
                 let kinds = dep["dep_kinds"].as_array().unwrap();
                 kinds.iter().any(|kind| kind["kind"].is_null())
             });
-            (text(&node["id"]), normal.map(|dep| text(&dep["pkg"])).collect())
+            (
+                text(&node["id"]),
+                normal.map(|dep| text(&dep["pkg"])).collect(),
+            )
         })
         .collect();
     let packages = metadata["packages"].as_array().unwrap();
-    let agent = packages.iter().find(|package| package["name"] == "watchfire").unwrap();
+    let agent = packages
+        .iter()
+        .find(|package| package["name"] == "watchfire")
+        .unwrap();
     let mut open = vec![text(&agent["id"])];
     let mut shipped = BTreeSet::new();
     while let Some(id) = open.pop() {
@@ -92,7 +126,10 @@ fn nothing_stands_twice_without_a_reason() {
         }
     }
     let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for package in packages.iter().filter(|package| shipped.contains(&text(&package["id"]))) {
+    for package in packages
+        .iter()
+        .filter(|package| shipped.contains(&text(&package["id"])))
+    {
         versions
             .entry(text(&package["name"]))
             .or_default()
@@ -112,12 +149,29 @@ fn wasmtime_is_built_without_what_we_never_run() {
     let nodes = metadata["resolve"]["nodes"].as_array().unwrap();
     let wasmtime = nodes
         .iter()
-        .find(|node| text(&node["id"]).contains("wasmtime@") || text(&node["id"]).contains("#wasmtime@"))
-        .or_else(|| nodes.iter().find(|node| text(&node["id"]).contains("#48.0") && text(&node["id"]).contains("wasmtime#")))
+        .find(|node| {
+            text(&node["id"]).contains("wasmtime@") || text(&node["id"]).contains("#wasmtime@")
+        })
+        .or_else(|| {
+            nodes.iter().find(|node| {
+                text(&node["id"]).contains("#48.0") && text(&node["id"]).contains("wasmtime#")
+            })
+        })
         .expect("wasmtime is a dependency");
-    let features: BTreeSet<String> = wasmtime["features"].as_array().unwrap().iter().map(text).collect();
+    let features: BTreeSet<String> = wasmtime["features"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(text)
+        .collect();
     for feature in OFF {
-        assert!(!features.contains(feature), "wasmtime feature {feature:?} is on");
+        assert!(
+            !features.contains(feature),
+            "wasmtime feature {feature:?} is on"
+        );
     }
-    assert!(features.contains("component-model"), "the look-up found the wrong node: {features:?}");
+    assert!(
+        features.contains("component-model"),
+        "the look-up found the wrong node: {features:?}"
+    );
 }

@@ -30,7 +30,11 @@ fn each_costs_only_itself() {
         let error = wait_for(&format!("{name} failed and says how"), || {
             let text = agent.text("/api/v1/probes")?;
             let probes: serde_json::Value = serde_json::from_str(&text).ok()?;
-            let probe = probes.as_array()?.iter().find(|probe| probe["id"] == name)?.clone();
+            let probe = probes
+                .as_array()?
+                .iter()
+                .find(|probe| probe["id"] == name)?
+                .clone();
             probe["error"].as_str().map(str::to_owned)
         });
         assert!(error.contains(words), "{name}: {error}");
@@ -39,7 +43,9 @@ fn each_costs_only_itself() {
     // Beside all of them the good probe is on time, and its page goes out.
     source.always(Answer::json(r#"{"queue": 250}"#));
     let page = wait_for("the page beside hostile guests", || {
-        sink.received().into_iter().find(|r| r.json()["alerts"][0]["rule"] == "queue-long")
+        sink.received()
+            .into_iter()
+            .find(|r| r.json()["alerts"][0]["rule"] == "queue-long")
     });
     assert_eq!(page.json()["reason"], "fire");
     let metrics = agent.text("/metrics").unwrap();

@@ -5,14 +5,90 @@ use std::path::{Path, PathBuf};
 
 /// What each part must not name. Only `app` knows all.
 const WALLS: [(&str, &[&str]); 8] = [
-    ("engine/src", &["tokio", "wasmtime", "rusqlite", "std::time::Instant", "std::thread", "std::fs", "std::net"]),
-    ("src/pipeline", &["wasmtime", "crate::api", "crate::cli", "crate::app", "rusqlite"]),
-    ("src/sandbox", &["crate::pipeline", "crate::plugin", "crate::config", "crate::api", "crate::store", "crate::cli", "crate::app"]),
-    ("src/plugin", &["wasmtime", "crate::pipeline", "crate::api", "crate::cli", "crate::app", "rusqlite"]),
-    ("src/store", &["wasmtime", "crate::pipeline", "crate::plugin", "crate::api", "crate::cli", "crate::app"]),
-    ("src/config", &["wasmtime", "crate::pipeline", "crate::plugin", "crate::api", "crate::store", "crate::cli", "crate::app"]),
-    ("src/api", &["wasmtime", "crate::cli", "crate::app", "rusqlite"]),
-    ("src/telemetry", &["wasmtime", "crate::pipeline", "crate::plugin", "crate::api", "crate::store", "crate::cli", "crate::app"]),
+    (
+        "engine/src",
+        &[
+            "tokio",
+            "wasmtime",
+            "rusqlite",
+            "std::time::Instant",
+            "std::thread",
+            "std::fs",
+            "std::net",
+        ],
+    ),
+    (
+        "src/pipeline",
+        &[
+            "wasmtime",
+            "crate::api",
+            "crate::cli",
+            "crate::app",
+            "rusqlite",
+        ],
+    ),
+    (
+        "src/sandbox",
+        &[
+            "crate::pipeline",
+            "crate::plugin",
+            "crate::config",
+            "crate::api",
+            "crate::store",
+            "crate::cli",
+            "crate::app",
+        ],
+    ),
+    (
+        "src/plugin",
+        &[
+            "wasmtime",
+            "crate::pipeline",
+            "crate::api",
+            "crate::cli",
+            "crate::app",
+            "rusqlite",
+        ],
+    ),
+    (
+        "src/store",
+        &[
+            "wasmtime",
+            "crate::pipeline",
+            "crate::plugin",
+            "crate::api",
+            "crate::cli",
+            "crate::app",
+        ],
+    ),
+    (
+        "src/config",
+        &[
+            "wasmtime",
+            "crate::pipeline",
+            "crate::plugin",
+            "crate::api",
+            "crate::store",
+            "crate::cli",
+            "crate::app",
+        ],
+    ),
+    (
+        "src/api",
+        &["wasmtime", "crate::cli", "crate::app", "rusqlite"],
+    ),
+    (
+        "src/telemetry",
+        &[
+            "wasmtime",
+            "crate::pipeline",
+            "crate::plugin",
+            "crate::api",
+            "crate::store",
+            "crate::cli",
+            "crate::app",
+        ],
+    ),
 ];
 
 #[test]
@@ -21,7 +97,10 @@ fn no_part_names_what_lies_above_it() {
     for (part, forbidden) in WALLS {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(part);
         let files = sources(&folder);
-        assert!(!files.is_empty(), "{part} holds no source: the wall guards nothing");
+        assert!(
+            !files.is_empty(),
+            "{part} holds no source: the wall guards nothing"
+        );
         for file in files {
             let text = fs::read_to_string(&file).unwrap();
             // Tests may reach further.
@@ -36,7 +115,11 @@ fn no_part_names_what_lies_above_it() {
             }
         }
     }
-    assert!(broken.is_empty(), "walls are broken:\n{}", broken.join("\n"));
+    assert!(
+        broken.is_empty(),
+        "walls are broken:\n{}",
+        broken.join("\n")
+    );
 }
 
 /// Whether the line names the path: as a whole word, followed by `::` or the end of the name.
@@ -44,8 +127,11 @@ fn names(line: &str, path: &str) -> bool {
     line.match_indices(path).any(|(at, _)| {
         let before = line[..at].chars().next_back();
         let after = line[at + path.len()..].chars().next();
-        let inside = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '"');
-        !inside(before) && !inside(after) && (line.contains("use ") || line[at + path.len()..].starts_with("::"))
+        let inside =
+            |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '"');
+        !inside(before)
+            && !inside(after)
+            && (line.contains("use ") || line[at + path.len()..].starts_with("::"))
     })
 }
 

@@ -7,7 +7,12 @@ use crate::support::{Agent, Answer, Folder, Server, wait_for};
 fn a_page_survives_an_outage_of_its_service_and_a_kill_of_the_agent() {
     let source = Server::start(Answer::json(r#"{"queue": 7}"#));
     let sink = Server::start(Answer::status(503));
-    let parts = [queue_probe(&source), QUEUE_RULE.to_owned(), hook(&sink), QUICK_RETRY.to_owned()];
+    let parts = [
+        queue_probe(&source),
+        QUEUE_RULE.to_owned(),
+        hook(&sink),
+        QUICK_RETRY.to_owned(),
+    ];
     let folder = Folder::new(&parts.concat());
     let agent = Agent::start(&folder);
 
@@ -25,7 +30,10 @@ fn a_page_survives_an_outage_of_its_service_and_a_kill_of_the_agent() {
     agent.kill();
     let agent = Agent::start(&folder);
     let sink = Server::start_on(address, Answer::json("{}"));
-    let page = wait_for("the page after the outage", || sink.received().first().cloned()).json();
+    let page = wait_for("the page after the outage", || {
+        sink.received().first().cloned()
+    })
+    .json();
     assert_eq!(page["id"], first["id"], "the id outlives the process");
     assert_eq!(page["reason"], "fire");
     assert_eq!(

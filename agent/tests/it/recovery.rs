@@ -47,7 +47,13 @@ fn scene(mode: &str) -> Scene {
     ];
     let folder = Folder::new(&parts.concat());
     let agent = Agent::start(&folder);
-    Scene { source, sink, target, agent, _folder: folder }
+    Scene {
+        source,
+        sink,
+        target,
+        agent,
+        _folder: folder,
+    }
 }
 
 impl Scene {
@@ -59,12 +65,19 @@ impl Scene {
         let events = events["events"].as_array().cloned().unwrap_or_default();
         events
             .iter()
-            .map(|event| event["body"]["step"].as_str().unwrap_or_default().to_owned())
+            .map(|event| {
+                event["body"]["step"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned()
+            })
             .collect()
     }
 
     fn wait_for_step(&self, step: &str) {
-        wait_for(step, || self.steps().iter().any(|s| s == step).then_some(()));
+        wait_for(step, || {
+            self.steps().iter().any(|s| s == step).then_some(())
+        });
     }
 }
 
@@ -86,14 +99,28 @@ fn auto_gives_up_after_its_attempts_and_says_so() {
     scene.wait_for_step("exhausted");
     assert_eq!(
         scene.steps(),
-        ["start", "end", "verified_fail", "start", "end", "verified_fail", "exhausted"]
+        [
+            "start",
+            "end",
+            "verified_fail",
+            "start",
+            "end",
+            "verified_fail",
+            "exhausted"
+        ]
     );
     let told = wait_for("the message that recovery gave up", || {
         let received = scene.sink.received();
-        received.into_iter().find(|message| message.json()["reason"] == "exhausted")
+        received
+            .into_iter()
+            .find(|message| message.json()["reason"] == "exhausted")
     });
     assert_eq!(told.json()["alerts"][0]["severity"], "critical");
-    assert_eq!(scene.target.received().len(), 2, "no attempt beyond the limit");
+    assert_eq!(
+        scene.target.received().len(),
+        2,
+        "no attempt beyond the limit"
+    );
 }
 
 #[test]
@@ -111,10 +138,16 @@ fn approve_waits_for_an_operator() {
     let (status, body) = scene.agent.post("/recovery/nonsense/approve");
     assert!((400..500).contains(&status), "{status} {body}");
     scene.wait_for_step("approval_wanted");
-    assert_eq!(scene.target.received().len(), 0, "nothing runs before the approval");
+    assert_eq!(
+        scene.target.received().len(),
+        0,
+        "nothing runs before the approval"
+    );
     let (status, body) = scene.agent.post("/recovery/drain/approve");
     assert_eq!(status, 200, "{body}");
-    wait_for("the approved call", || scene.target.received().first().cloned());
+    wait_for("the approved call", || {
+        scene.target.received().first().cloned()
+    });
     scene.source.always(Answer::json(r#"{"queue": 3}"#));
     scene.wait_for_step("verified_ok");
 }
@@ -135,10 +168,18 @@ fn paused_means_paused() {
     assert_eq!(agent.post("/recovery/pause").0, 200);
     source.always(Answer::json(r#"{"queue": 250}"#));
     wait_for("the page", || sink.received().first().cloned());
-    let rounds = |agent: &Agent| agent.get("/health/events").unwrap()["pipeline"]["rounds"].as_u64().unwrap();
+    let rounds = |agent: &Agent| {
+        agent.get("/health/events").unwrap()["pipeline"]["rounds"]
+            .as_u64()
+            .unwrap()
+    };
     let seen = rounds(&agent);
-    wait_for("five more rounds", || (rounds(&agent) >= seen + 5).then_some(()));
+    wait_for("five more rounds", || {
+        (rounds(&agent) >= seen + 5).then_some(())
+    });
     assert_eq!(target.received().len(), 0);
     assert_eq!(agent.post("/recovery/resume").0, 200);
-    wait_for("the call once resumed", || target.received().first().cloned());
+    wait_for("the call once resumed", || {
+        target.received().first().cloned()
+    });
 }

@@ -12,7 +12,10 @@ const TO_FIRST_SAMPLES: Duration = Duration::from_secs(2);
 const QUICK_DEFAULTS: &str = "\n[defaults]\nevery = \"200ms\"\ntimeout = \"150ms\"\n";
 
 fn runs(agent: &Agent, probe: &str) -> Option<f64> {
-    metric(agent, &format!("watchfire_probe_runs_total{{probe=\"{probe}\",outcome=\"ok\"}}"))
+    metric(
+        agent,
+        &format!("watchfire_probe_runs_total{{probe=\"{probe}\",outcome=\"ok\"}}"),
+    )
 }
 
 fn metric(agent: &Agent, series: &str) -> Option<f64> {
@@ -39,11 +42,16 @@ fn a_dropped_probe_runs_and_bad_files_change_nothing() {
     let since = now();
     fs::copy(&example, &place).unwrap();
     wait_within(PATIENCE, "samples of the dropped probe", || {
-        agent.text("/metrics").filter(|text| text.contains("\nexample_"))
+        agent
+            .text("/metrics")
+            .filter(|text| text.contains("\nexample_"))
     });
     let took = since.elapsed();
     println!("drop-in to first samples: {took:?}");
-    assert!(took < TO_FIRST_SAMPLES * 5, "far too long, even for a debug build: {took:?}");
+    assert!(
+        took < TO_FIRST_SAMPLES * 5,
+        "far too long, even for a debug build: {took:?}"
+    );
 
     let wrong_world = fs::read(guests::component("example-rule")).unwrap();
     let whole = fs::read(&example).unwrap();
@@ -57,7 +65,11 @@ fn a_dropped_probe_runs_and_bad_files_change_nothing() {
         fs::write(&place, bytes).unwrap();
         wait_for(&format!("the refusal of {what} is shown"), || {
             let plugins = agent.get("/api/v1/plugins")?;
-            let plugin = plugins.as_array()?.iter().find(|plugin| plugin["name"] == "example")?.clone();
+            let plugin = plugins
+                .as_array()?
+                .iter()
+                .find(|plugin| plugin["name"] == "example")?
+                .clone();
             (!plugin["rejected"].is_null()).then_some(())
         });
         let before = runs(&agent, "example").unwrap();
@@ -65,11 +77,18 @@ fn a_dropped_probe_runs_and_bad_files_change_nothing() {
             (runs(&agent, "example")? > before + 1.0).then_some(())
         });
         let detailed = agent.text("/health/detailed").unwrap();
-        assert!(detailed.contains("watchfire_plugin_rejected"), "{what}: {detailed}");
+        assert!(
+            detailed.contains("watchfire_plugin_rejected"),
+            "{what}: {detailed}"
+        );
         fs::write(&place, &whole).unwrap();
         wait_for(&format!("the refusal of {what} is healed"), || {
             let plugins = agent.get("/api/v1/plugins")?;
-            let plugin = plugins.as_array()?.iter().find(|plugin| plugin["name"] == "example")?.clone();
+            let plugin = plugins
+                .as_array()?
+                .iter()
+                .find(|plugin| plugin["name"] == "example")?
+                .clone();
             plugin["rejected"].is_null().then_some(())
         });
     }
@@ -83,7 +102,10 @@ fn a_dropped_probe_runs_and_bad_files_change_nothing() {
 
     let skipped = metric(&agent, "watchfire_probe_skipped_total{probe=\"queue\"}").unwrap_or(0.0);
     assert_eq!(skipped, 0.0, "no round of another probe was lost");
-    assert_eq!(metric(&agent, "watchfire_rounds_missed_total").unwrap_or(0.0), 0.0);
+    assert_eq!(
+        metric(&agent, "watchfire_rounds_missed_total").unwrap_or(0.0),
+        0.0
+    );
 }
 
 #[test]
@@ -111,19 +133,27 @@ config = {{ above = {{ critical = {limit} }} }}
     let agent = Agent::start(&folder);
     let pending = wait_for("the slow rule is pending", || {
         let alerts = agent.get("/api/v1/alerts")?;
-        let slow = alerts.as_array()?.iter().find(|alert| alert["rule"] == "slow")?.clone();
+        let slow = alerts
+            .as_array()?
+            .iter()
+            .find(|alert| alert["rule"] == "slow")?
+            .clone();
         (slow["state"] == "pending").then(now)
     });
 
     let edit = now();
     folder.write_config(&config(40));
     let fire = wait_for("the new threshold holds", || {
-        sink.received().into_iter().find(|r| r.json()["alerts"][0]["rule"] == "edited")
+        sink.received()
+            .into_iter()
+            .find(|r| r.json()["alerts"][0]["rule"] == "edited")
     });
     println!("rule edit to page: {:?}", fire.at - edit);
 
     let slow = wait_for("the pending rule fires", || {
-        sink.received().into_iter().find(|r| r.json()["alerts"][0]["rule"] == "slow")
+        sink.received()
+            .into_iter()
+            .find(|r| r.json()["alerts"][0]["rule"] == "slow")
     });
     let waited = slow.at - pending;
     println!("for = 3s across a reload fired after {waited:?}");
@@ -141,17 +171,24 @@ fn a_broken_edit_changes_nothing_says_where_and_heals() {
     let folder = Folder::new(&good);
     let agent = Agent::start(&folder);
 
-    folder.write_config(&format!("{good}\n[[rule]]\nid = \"broken\"\nmetrik = \"queue_size\"\n"));
+    folder.write_config(&format!(
+        "{good}\n[[rule]]\nid = \"broken\"\nmetrik = \"queue_size\"\n"
+    ));
     let said = wait_for("the refusal is shown with its place", || {
         let text = agent.text("/health/detailed")?;
         text.contains("watchfire_config_invalid").then_some(text)
     });
-    assert!(said.contains("watchfire.toml:"), "file, line and column are named: {said}");
+    assert!(
+        said.contains("watchfire.toml:"),
+        "file, line and column are named: {said}"
+    );
     assert!(said.contains("metrik"), "{said}");
 
     source.always(Answer::json(r#"{"queue": 250}"#));
     let page = wait_for("the old rules go on", || {
-        sink.received().into_iter().find(|r| r.json()["alerts"][0]["rule"] == "queue-long")
+        sink.received()
+            .into_iter()
+            .find(|r| r.json()["alerts"][0]["rule"] == "queue-long")
     });
     assert_eq!(page.json()["reason"], "fire");
 
@@ -161,7 +198,9 @@ fn a_broken_edit_changes_nothing_says_where_and_heals() {
     let rules = agent.get("/api/v1/rules").unwrap();
     assert_eq!(rules.as_array().unwrap().len(), 1, "{rules}");
     let said = wait_for("the refusal is shown after the restart", || {
-        agent.text("/health/detailed").filter(|text| text.contains("watchfire_config_invalid"))
+        agent
+            .text("/health/detailed")
+            .filter(|text| text.contains("watchfire_config_invalid"))
     });
     assert!(said.contains("metrik"), "{said}");
 

@@ -16,11 +16,22 @@ struct Redis {
 impl Redis {
     /// None where it is not installed.
     fn start() -> Option<Redis> {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let folder = tempfile::tempdir().unwrap();
         #[expect(clippy::disallowed_methods, reason = "the test starts a real server")]
         let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args([
+                "--port",
+                &port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+            ])
             .args(["--requirepass", "wonderland"])
             .current_dir(folder.path())
             .stdin(Stdio::null())
@@ -28,8 +39,14 @@ impl Redis {
             .stderr(Stdio::null())
             .spawn()
             .ok()?;
-        let redis = Redis { child, port, _folder: folder };
-        wait_for("redis answers", || TcpStream::connect(("127.0.0.1", port)).ok());
+        let redis = Redis {
+            child,
+            port,
+            _folder: folder,
+        };
+        wait_for("redis answers", || {
+            TcpStream::connect(("127.0.0.1", port)).ok()
+        });
         Some(redis)
     }
 }
@@ -88,14 +105,27 @@ group_wait = "0s"
     folder.write_config(&config);
     let agent = Agent::start(&folder);
     let metrics = wait_for("figures of redis", || {
-        agent.text("/metrics").filter(|text| text.contains("\nredis_memory_used_bytes"))
+        agent
+            .text("/metrics")
+            .filter(|text| text.contains("\nredis_memory_used_bytes"))
     });
-    assert!(metrics.lines().any(|line| line.starts_with("redis_up") && line.ends_with(" 1")), "{metrics}");
+    assert!(
+        metrics
+            .lines()
+            .any(|line| line.starts_with("redis_up") && line.ends_with(" 1")),
+        "{metrics}"
+    );
 
     drop(redis);
-    let page = wait_for("the page that redis is down", || sink.received().first().cloned()).json();
+    let page = wait_for("the page that redis is down", || {
+        sink.received().first().cloned()
+    })
+    .json();
     assert_eq!(page["alerts"][0]["rule"], "redis-down");
-    assert!(!agent.log().contains("wonderland"), "the secret is in no log");
+    assert!(
+        !agent.log().contains("wonderland"),
+        "the secret is in no log"
+    );
 }
 
 /// Takes mail as an SMTP server does; keeps the messages.
@@ -125,7 +155,13 @@ fn smtp_session(stream: TcpStream, mails: &Mutex<Vec<String>>) -> std::io::Resul
         if reader.read_line(&mut line)? == 0 {
             return Ok(());
         }
-        let answer: &[u8] = match line.split_whitespace().next().unwrap_or_default().to_ascii_uppercase().as_str() {
+        let answer: &[u8] = match line
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_ascii_uppercase()
+            .as_str()
+        {
             "EHLO" => b"250-sink\r\n250 8BITMIME\r\n",
             "DATA" => {
                 reader.get_mut().write_all(b"354 go ahead\r\n")?;
@@ -184,6 +220,11 @@ group_wait = "0s"
     assert!(fire.contains("To: oncall@example.org"), "{fire}");
     assert!(fire.contains("queue is 250 long"), "{fire}");
     source.always(Answer::json(r#"{"queue": 7}"#));
-    let resolve = wait_for("the mail that it is over", || mails.lock().unwrap().get(1).cloned());
-    assert!(resolve.contains("In-Reply-To:"), "the second mail joins the thread: {resolve}");
+    let resolve = wait_for("the mail that it is over", || {
+        mails.lock().unwrap().get(1).cloned()
+    });
+    assert!(
+        resolve.contains("In-Reply-To:"),
+        "the second mail joins the thread: {resolve}"
+    );
 }

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 fn top() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
 }
 
 fn folders(of: &Path) -> Vec<PathBuf> {
@@ -24,13 +27,26 @@ fn every_plugin_has_its_readme_and_test_data() {
     for plugin in plugins {
         let name = plugin.file_name().unwrap().to_str().unwrap();
         let kind = name.split('-').next().unwrap();
-        assert!(["probe", "rule", "notifier", "action"].contains(&kind), "{name}: kind first");
-        let readme = fs::read_to_string(plugin.join("README.md")).unwrap_or_else(|e| panic!("{name}/README.md: {e}"));
+        assert!(
+            ["probe", "rule", "notifier", "action"].contains(&kind),
+            "{name}: kind first"
+        );
+        let readme = fs::read_to_string(plugin.join("README.md"))
+            .unwrap_or_else(|e| panic!("{name}/README.md: {e}"));
         for section in ["## Configuration", "## Capabilities", "## Example"] {
-            assert!(readme.contains(section), "{name}/README.md has no section {section:?}");
+            assert!(
+                readme.contains(section),
+                "{name}/README.md has no section {section:?}"
+            );
         }
-        assert!(readme.contains("```toml"), "{name}/README.md has no example");
-        assert!(!folders(&plugin.join("testdata")).is_empty(), "{name}/testdata has no case");
+        assert!(
+            readme.contains("```toml"),
+            "{name}/README.md has no example"
+        );
+        assert!(
+            !folders(&plugin.join("testdata")).is_empty(),
+            "{name}/testdata has no case"
+        );
         let source = fs::read_to_string(plugin.join("src/lib.rs")).unwrap();
         let export = format!("{kind}!(");
         assert!(

@@ -9,7 +9,11 @@ fn a_breach_pages_and_its_end_resolves() {
     let sink = Server::start(Answer::json("{}"));
     let folder = Folder::new(&[queue_probe(&source), QUEUE_RULE.to_owned(), hook(&sink)].concat());
     let agent = Agent::start(&folder);
-    assert_eq!(sink.received().len(), 0, "nothing is sent while all is well");
+    assert_eq!(
+        sink.received().len(),
+        0,
+        "nothing is sent while all is well"
+    );
 
     source.always(Answer::json(r#"{"queue": 250}"#));
     let fire = wait_for("the page", || sink.received().first().cloned());
@@ -50,11 +54,20 @@ fn without_any_file_the_host_is_monitored() {
     let folder = Folder::empty();
     let agent = Agent::start_without_configuration(&folder);
     let metrics = wait_for("the host's metrics", || {
-        agent.text("/metrics").filter(|text| text.contains("\ncpu_usage_ratio"))
+        agent
+            .text("/metrics")
+            .filter(|text| text.contains("\ncpu_usage_ratio"))
     });
     assert!(metrics.contains("\nmemory_used_ratio"));
     assert!(metrics.contains("\nload1 "));
     let rules = agent.get("/api/v1/rules").unwrap();
-    assert!(rules.as_array().unwrap().iter().any(|rule| rule["id"] == "cpu-high"), "{rules}");
+    assert!(
+        rules
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|rule| rule["id"] == "cpu-high"),
+        "{rules}"
+    );
     assert_eq!(agent.terminate(), Some(0));
 }

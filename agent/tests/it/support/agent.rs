@@ -19,7 +19,10 @@ pub struct Folder {
 impl Folder {
     /// Writes `watchfire.toml` with the given rest behind a head that keeps the agent to this folder.
     pub fn new(config: &str) -> Self {
-        let root = tempfile::Builder::new().prefix("watchfire-").tempdir().unwrap();
+        let root = tempfile::Builder::new()
+            .prefix("watchfire-")
+            .tempdir()
+            .unwrap();
         let folder = Folder { root };
         fs::create_dir(folder.path("data")).unwrap();
         fs::create_dir(folder.path("data/plugins")).unwrap();
@@ -29,7 +32,10 @@ impl Folder {
 
     /// Without a configuration: the agent monitors the host with what is built in.
     pub fn empty() -> Self {
-        let root = tempfile::Builder::new().prefix("watchfire-").tempdir().unwrap();
+        let root = tempfile::Builder::new()
+            .prefix("watchfire-")
+            .tempdir()
+            .unwrap();
         Folder { root }
     }
 
@@ -71,7 +77,12 @@ impl Agent {
     /// As a new user does: no file, no option but where its state lives.
     pub fn start_without_configuration(folder: &Folder) -> Self {
         let data = folder.path("data");
-        let options = [OsStr::new("--data-dir"), data.as_os_str(), OsStr::new("--listen"), OsStr::new("")];
+        let options = [
+            OsStr::new("--data-dir"),
+            data.as_os_str(),
+            OsStr::new("--listen"),
+            OsStr::new(""),
+        ];
         let agent = Agent::launch(folder, &options);
         agent.wait_ready();
         agent
@@ -100,7 +111,10 @@ impl Agent {
             .stderr(log)
             .spawn()
             .unwrap();
-        Agent { child, folder: folder.path("") }
+        Agent {
+            child,
+            folder: folder.path(""),
+        }
     }
 
     /// Waits for `/health/ready` and the first round.
@@ -169,7 +183,10 @@ impl Agent {
         stream.read_to_string(&mut all).ok()?;
         let (head, body) = all.split_once("\r\n\r\n")?;
         let status = head.split_whitespace().nth(1)?.parse().ok()?;
-        let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        let body = if head
+            .to_ascii_lowercase()
+            .contains("transfer-encoding: chunked")
+        {
             unchunk(body)
         } else {
             body.to_owned()
@@ -211,7 +228,10 @@ pub fn use_binary(path: PathBuf) {
 }
 
 /// The binary under test.
-#[expect(clippy::disallowed_methods, reason = "the test starts the binary it tests")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test starts the binary it tests"
+)]
 pub fn command() -> Command {
     let built = || PathBuf::from(env!("CARGO_BIN_EXE_watchfire"));
     Command::new(BINARY.get_or_init(built))

@@ -21,12 +21,20 @@ pub struct Answer {
 impl Answer {
     /// 200 with a JSON body.
     pub fn json(body: impl Into<String>) -> Self {
-        Answer { status: 200, headers: "content-type: application/json\r\n".to_owned(), body: body.into() }
+        Answer {
+            status: 200,
+            headers: "content-type: application/json\r\n".to_owned(),
+            body: body.into(),
+        }
     }
 
     /// A bare status.
     pub fn status(status: u16) -> Self {
-        Answer { status, headers: String::new(), body: String::new() }
+        Answer {
+            status,
+            headers: String::new(),
+            body: String::new(),
+        }
     }
 }
 
@@ -51,7 +59,10 @@ impl Received {
 
     /// A header.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -104,7 +115,11 @@ impl Server {
                 }
             }
         });
-        Server { address, shared, accepting: Some(accepting) }
+        Server {
+            address,
+            shared,
+            accepting: Some(accepting),
+        }
     }
 
     /// `127.0.0.1:port`.
@@ -155,7 +170,9 @@ fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         loop {
             let mut header = String::new();
             reader.read_line(&mut header)?;
-            let Some((key, value)) = header.trim_end().split_once(':') else { break };
+            let Some((key, value)) = header.trim_end().split_once(':') else {
+                break;
+            };
             headers.push((key.to_ascii_lowercase(), value.trim().to_owned()));
         }
         let at = super::now();
@@ -167,9 +184,18 @@ fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
         let mut words = line.split_whitespace();
-        let line = format!("{} {}", words.next().unwrap_or(""), words.next().unwrap_or(""));
+        let line = format!(
+            "{} {}",
+            words.next().unwrap_or(""),
+            words.next().unwrap_or("")
+        );
         let body = String::from_utf8_lossy(&body).into_owned();
-        shared.received.lock().unwrap().push(Received { at, line, headers, body });
+        shared.received.lock().unwrap().push(Received {
+            at,
+            line,
+            headers,
+            body,
+        });
         let queued = shared.next.lock().unwrap().pop_front();
         let answer = queued.unwrap_or_else(|| shared.always.lock().unwrap().clone());
         let text = format!(

@@ -40,7 +40,10 @@ pub fn wait_within<T>(time: Duration, name: &str, mut what: impl FnMut() -> Opti
 }
 
 /// The real clock: these tests watch a real process.
-#[expect(clippy::disallowed_methods, reason = "these tests watch a real process on the real clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "these tests watch a real process on the real clock"
+)]
 pub fn now() -> Instant {
     Instant::now()
 }
