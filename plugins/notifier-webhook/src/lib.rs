@@ -158,7 +158,7 @@ impl Webhook {
             let seconds = clock::now().seconds();
             request = request
                 .header(TIMESTAMP_HEADER, seconds.to_string())
-                .header(&hmac.header, sign::signature(&key, seconds, &body));
+                .header(&hmac.header, sign::signature(&key, seconds, &body)?);
         }
         Ok(request.body(body))
     }

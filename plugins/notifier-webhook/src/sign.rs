@@ -4,13 +4,15 @@ use std::fmt::Write as _;
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
+use watchfire_plugin_sdk::{Error, Result};
 
 /// Lower-case hexadecimal digits over `<seconds>.<body>`.
-pub(crate) fn signature(key: &str, seconds: u64, body: &str) -> String {
-    // HMAC takes keys of any length; the error is for other algorithms.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.as_bytes()) else {
-        return String::new();
-    };
+///
+/// # Errors
+/// None that can happen: HMAC takes keys of any length.
+pub(crate) fn signature(key: &str, seconds: u64, body: &str) -> Result<String> {
+    let mac = Hmac::<Sha256>::new_from_slice(key.as_bytes());
+    let mut mac = mac.map_err(|error| Error::internal(format!("the signature: {error}")))?;
     mac.update(seconds.to_string().as_bytes());
     mac.update(b".");
     mac.update(body.as_bytes());
@@ -18,5 +20,5 @@ pub(crate) fn signature(key: &str, seconds: u64, body: &str) -> String {
     for byte in mac.finalize().into_bytes() {
         let _ = write!(hex, "{byte:02x}");
     }
-    hex
+    Ok(hex)
 }

@@ -66,14 +66,33 @@ fn every_reason_is_the_contracts_word() {
 #[test]
 fn the_signature_is_over_time_and_body() {
     // Checked against `printf '1700000000.{}' | openssl dgst -sha256 -hmac key`.
+    let sign = |seconds, body| sign::signature("key", seconds, body).unwrap();
     assert_eq!(
-        sign::signature("key", 1_700_000_000, "{}"),
+        sign(1_700_000_000, "{}"),
         "9d713ed406bb7076d4123f0dc2c39d2df5c654ed4b0cd56b52c8b4c940bd63ae"
     );
-    assert_ne!(
-        sign::signature("key", 1, "1.{}"),
-        sign::signature("key", 1_700_000_000, "{}")
+    assert_ne!(sign(1, "1.{}"), sign(11, ".{}"));
+
+    let host = mock::Host::new();
+    host.now(Timestamp(1_700_000_100_999));
+    host.secret("signing", "key");
+    let webhook = configured(serde_json::json!({
+        "url": "http://127.0.0.1/", "hmac": {"secret": "signing", "header": "X-Sign"}, "body": "{{ title | tojson }}",
+    }));
+    let request = webhook
+        .unwrap()
+        .request(&mock::notification(Reason::Drill, vec![]), "as sent".into())
+        .unwrap();
+    let header = |name: &str| {
+        let found = request.headers.iter().find(|(header, _)| header == name);
+        found.map(|(_, value)| value.clone())
+    };
+    assert_eq!(request.text(), "as sent");
+    assert_eq!(
+        header("X-Watchfire-Timestamp").as_deref(),
+        Some("1700000100")
     );
+    assert_eq!(header("X-Sign"), Some(sign(1_700_000_100, "as sent")));
 }
 
 #[test]
