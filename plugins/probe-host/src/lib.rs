@@ -272,9 +272,60 @@ fn family(metric: &str) -> Family {
     }
 }
 
+watchfire_plugin_sdk::probe!(Host);
+
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    /// The table, and what the host would read: family, metric, labels, value.
+    #[derive(serde::Deserialize)]
+    struct Input {
+        config: Value,
+        #[serde(default)]
+        readings: Vec<(String, String, BTreeMap<String, String>, f64)>,
+    }
+
+    /// `{"error": …}`, or the samples by type.
+    fn answer(input: &Input) -> Value {
+        let host = mock::Host::new();
+        for (family, metric, labels, value) in &input.readings {
+            let labels: Vec<_> = labels.iter().map(|(k, v)| (&**k, &**v)).collect();
+            host.reading(family, metric, &labels, *value);
+        }
+        let mut probe = match Host::configure(&input.config.to_string()) {
+            Ok(probe) => probe,
+            Err(error) => return json!({ "error": error.to_string() }),
+        };
+        let mut samples = serde_json::Map::new();
+        for family in probe.collect().unwrap().families {
+            let kind = format!("{:?}", family.kind).to_lowercase();
+            for point in &family.points {
+                let labels: Vec<_> = point
+                    .labels
+                    .iter()
+                    .map(|(k, v)| format!("{k}={v}"))
+                    .collect();
+                let series = format!("{} {}{{{}}}", kind, family.metric, labels.join(","));
+                samples.insert(series, json!(point.value));
+            }
+        }
+        json!({ "samples": samples })
+    }
+
+    #[test]
+    fn testdata_is_read_as_expected() {
+        for case in mock::cases(env!("CARGO_MANIFEST_DIR")) {
+            assert_eq!(
+                answer(&case.json("input.json")),
+                case.json::<Value>("expected.json"),
+                "{}",
+                case.name
+            );
+        }
+    }
 
     fn host() -> mock::Host {
         let host = mock::Host::new();
@@ -400,5 +451,3 @@ mod tests {
         assert!(HELP.is_sorted_by_key(|(name, _)| *name));
     }
 }
-
-watchfire_plugin_sdk::probe!(Host);

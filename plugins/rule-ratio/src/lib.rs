@@ -100,7 +100,8 @@ impl Rule for Ratio {
     }
 }
 
-/// The places of numerator and denominator: as the table names them, else `errors` and `total`, else in order.
+/// The places of numerator and denominator: as the table names them, else by the names `errors` and `total`,
+/// else in order.
 fn sides(config: &Config, inputs: &[String]) -> Result<(usize, usize)> {
     let [first, second] = inputs else {
         return Err(Error::config(format!(
@@ -127,7 +128,7 @@ fn sides(config: &Config, inputs: &[String]) -> Result<(usize, usize)> {
         ))),
         (Some(part), _) => Ok((part, 1 - part)),
         (None, Some(total)) => Ok((1 - total, total)),
-        (None, None) if first == "total" && second == "errors" => Ok((1, 0)),
+        (None, None) if first == "total" || second == "errors" => Ok((1, 0)),
         (None, None) => Ok((0, 1)),
     }
 }
@@ -222,6 +223,8 @@ mod tests {
         for (table, inputs, places) in [
             (json!({}), ["errors", "total"], (0, 1)),
             (json!({}), ["total", "errors"], (1, 0)),
+            (json!({}), ["total", "failures"], (1, 0)),
+            (json!({}), ["all", "errors"], (1, 0)),
             (json!({}), ["hits", "lookups"], (0, 1)),
             (json!({"numerator": "b"}), ["a", "b"], (1, 0)),
             (json!({"denominator": "a"}), ["a", "b"], (1, 0)),
