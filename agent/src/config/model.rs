@@ -131,16 +131,10 @@ pub struct EngineConfig {
 /// `[retention]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retention {
-    /// Metric chunks.
-    pub metrics: Duration,
-    /// Five-minute roll-ups.
-    pub rollups: Duration,
     /// Alert events.
     pub alerts: Duration,
     /// Other events.
     pub events: Duration,
-    /// Byte cap of metrics.db.
-    pub metrics_bytes_max: u64,
 }
 
 /// `[plugin.NAME]`.

@@ -154,11 +154,8 @@ pub(super) fn engine(root: &Table<'_, '_>) -> Option<bool> {
 /// `[retention]`.
 #[derive(Debug, Default)]
 pub(crate) struct RawRetention {
-    pub(crate) metrics: Option<Duration>,
-    pub(crate) rollups: Option<Duration>,
     pub(crate) alerts: Option<Duration>,
     pub(crate) events: Option<Duration>,
-    pub(crate) metrics_bytes_max: Option<u64>,
 }
 
 pub(super) fn retention(root: &Table<'_, '_>) -> RawRetention {
@@ -166,16 +163,11 @@ pub(super) fn retention(root: &Table<'_, '_>) -> RawRetention {
         return RawRetention::default();
     };
     let raw = RawRetention {
-        metrics: value(table.duration("metrics")),
-        rollups: value(table.duration("rollups")),
         alerts: value(table.duration("alerts")),
         events: value(table.duration("events")),
-        metrics_bytes_max: table
-            .get("metrics_bytes_max")
-            .and_then(|entry| entry.size())
-            .map(|size| size.value),
     };
-    table.later(&["logs"]);
+    // They come with the metric history on disk, and with log files of our own.
+    table.later(&["metrics", "rollups", "metrics_bytes_max", "logs"]);
     table.finish();
     raw
 }

@@ -29,9 +29,6 @@ const EVERY: Duration = Duration::from_secs(10);
 /// Deadline of a probe that says nothing (C13).
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Byte cap of metrics.db: 30 days of 500 series at 10 s take about 1 GiB at 8 bytes a sample.
-const METRICS_BYTES_MAX: u64 = 1 << 30;
-
 /// Days in seconds.
 const DAY_SECS: u64 = 86_400;
 
@@ -186,11 +183,8 @@ fn retention(raw: &Raw) -> Retention {
     let days = |days: u64| Duration::from_secs(days * DAY_SECS);
     let raw = &raw.retention;
     Retention {
-        metrics: raw.metrics.unwrap_or(days(30)),
-        rollups: raw.rollups.unwrap_or(days(180)),
         alerts: raw.alerts.unwrap_or(days(180)),
         events: raw.events.unwrap_or(days(90)),
-        metrics_bytes_max: raw.metrics_bytes_max.unwrap_or(METRICS_BYTES_MAX),
     }
 }
 

@@ -31,7 +31,6 @@ fn an_empty_file_has_the_defaults_of_the_documents() {
         (config.log.format, config.log.level),
         (LogFormat::Text, tracing::Level::INFO)
     );
-    assert_eq!(config.retention.metrics, secs(30 * 86_400));
     assert_eq!(config.retention.alerts, secs(180 * 86_400));
     assert_eq!(
         (config.defaults.every, config.defaults.timeout),

@@ -47,12 +47,12 @@ fn wrong_types_say_what_to_write() {
         ],
     );
     check(
-        "[probe]\nid = \"p\"\n[[agent]]\n[retention]\nmetrics_bytes_max = \"1 GiG\"\nmetrics = \"0s\"\n",
+        "[probe]\nid = \"p\"\n[[agent]]\n[retention]\nalerts = \"0s\"\n[plugin.x]\nlimits = { memory = \"1 GiG\" }\n",
         &[
             "1:1 `probe` wants an array of tables, found a table | write [[probe]] instead of [probe]",
             "3:1 `agent` wants a table, found a list | write [agent] or agent = { … }",
-            "5:21 `metrics_bytes_max` wants a size, found the string \"1 GiG\" | write metrics_bytes_max = \"64MiB\" (B, KiB, MiB or GiB)",
-            "6:11 `metrics` must be longer than zero | write for example \"10s\"",
+            "5:10 `alerts` must be longer than zero | write for example \"10s\"",
+            "7:21 `memory` wants a size, found the string \"1 GiG\" | write memory = \"64MiB\" (B, KiB, MiB or GiB)",
         ],
     );
     check(
@@ -204,7 +204,7 @@ fn rules_say_what_they_judge() {
 fn what_comes_later_says_so() {
     check(
         "[[silence]]\nx = 1\n[[maintenance]]\n[[on_call]]\n[[schedule]]\n[heartbeat]\n[push]\n[export]\n\
-         [engine]\ninterpreter = true\n[[route]]\nnotify = [\"log\"]\nschedule = \"day\"\n[retention]\nlogs = \"90d\"\n",
+         [engine]\ninterpreter = true\n[[route]]\nnotify = [\"log\"]\nschedule = \"day\"\n[retention]\nlogs = \"90d\"\nmetrics = \"30d\"\n",
         &[
             "1:3 `silence` comes with a later release of watchfire | ",
             "3:3 `maintenance` comes with a later release of watchfire | ",
@@ -216,6 +216,7 @@ fn what_comes_later_says_so() {
             "10:1 `interpreter` comes with a later release of watchfire | ",
             "13:1 `schedule` comes with a later release of watchfire | ",
             "15:1 `logs` comes with a later release of watchfire | ",
+            "16:1 `metrics` comes with a later release of watchfire | ",
         ],
     );
 }

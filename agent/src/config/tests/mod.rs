@@ -17,6 +17,7 @@ pub(super) fn environment() -> Environment {
         cwd: "/nowhere".into(),
         hostname: "box".to_owned(),
         root: false,
+        data_dir_override: None,
         variables: BTreeMap::from([("HOME".to_owned(), PathBuf::from("/home/me"))]),
     }
 }
