@@ -175,11 +175,8 @@ fn render(config: &Config) -> Value {
             "file": config.log.file,
         },
         "retention": {
-            "metrics_seconds": seconds(retention.metrics),
-            "rollups_seconds": seconds(retention.rollups),
             "alerts_seconds": seconds(retention.alerts),
             "events_seconds": seconds(retention.events),
-            "metrics_bytes_max": retention.metrics_bytes_max,
         },
         // Names and places only.
         "secrets": secrets,

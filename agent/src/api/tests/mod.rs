@@ -160,11 +160,8 @@ fn config() -> Config {
         },
         engine: EngineConfig::default(),
         retention: Retention {
-            metrics: Duration::from_secs(1),
-            rollups: Duration::from_secs(1),
             alerts: Duration::from_secs(1),
             events: Duration::from_secs(1),
-            metrics_bytes_max: 1,
         },
         secrets: BTreeMap::from([("slack".to_owned(), SecretSource::Env("SLACK".to_owned()))]),
         commands: BTreeMap::new(),

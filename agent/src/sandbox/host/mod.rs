@@ -483,9 +483,10 @@ pub(crate) mod tests {
             grants: Arc::new(grants),
             limits: Limits::of(kind),
         };
-        let using = Using::new("plugin".into(), kind, settings);
+        let host = Arc::new(Host::new(services));
+        let using = Using::new(&host, "plugin".into(), kind, settings).unwrap();
         HostState::new(
-            Arc::new(Host::new(services)),
+            host,
             Arc::new(using),
             &CallSettings::default(),
         )

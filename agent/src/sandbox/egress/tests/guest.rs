@@ -36,6 +36,7 @@ fn host(secrets: &[(&str, &std::path::Path)]) -> (Arc<Host>, Lines) {
         events: Arc::new(NoEvents),
         log: Arc::new(lines.clone()),
         config: config(secrets),
+        system: crate::sandbox::host::system::SystemSettings::default(),
     });
     (Arc::new(host), lines)
 }

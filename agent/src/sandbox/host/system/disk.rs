@@ -106,8 +106,15 @@ fn file_system(mount: &Mount, space: &rustix::fs::StatVfs, readings: &mut Vec<Re
 fn once_each(mountinfo: &str) -> Vec<Mount> {
     let mut best: HashMap<String, usize> = HashMap::new();
     let mut mounts: Vec<Mount> = Vec::new();
-    for mount in mountinfo.lines().filter_map(mount) {
-        if REMOTE.contains(&mount.fstype.as_str()) {
+    // A later mount on the same point hides the ones before it.
+    let all: Vec<Mount> = mountinfo.lines().filter_map(mount).collect();
+    let visible: HashMap<String, usize> = all
+        .iter()
+        .enumerate()
+        .map(|(at, mount)| (mount.mountpoint.clone(), at))
+        .collect();
+    for (at, mount) in all.into_iter().enumerate() {
+        if visible.get(&mount.mountpoint) != Some(&at) || REMOTE.contains(&mount.fstype.as_str()) {
             continue;
         }
         match best.get(&mount.device_number) {
