@@ -1,0 +1,719 @@
+//! Everything around the engine, simulated: the virtual clock, probes, services, actions, the store.
+
+use crate::config::{Adaptive, Config, Span, merge};
+use crate::judge::{self, History};
+use crate::parse::{Answer, Samples};
+use crate::print::{self, Numbers};
+use crate::timeline::Line;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use toml::{Table, Value};
+use watchfire_engine::effect::Table as Rows;
+use watchfire_engine::input::{
+    ActionOutcome, ActionReport, Command, CommandKind, Condition, DeliveryOutcome, DeliveryReport,
+    Input, Observation, ProbeRun, Round, RuleRound, Seen, Silence,
+};
+use watchfire_engine::model::{Instance, Labels, Moment, Now, ProbeId, RuleId, Severity, WallTime};
+use watchfire_engine::{Effects, Policy, Send, State, step};
+
+/// The wall clock at second 0 of a scenario, in milliseconds since 1970.
+pub(crate) const EPOCH_MS: i64 = 1_700_000_000_000;
+
+/// The engine's own clock at second 0: not zero, so that nothing leans on it.
+const BEGIN_MS: u64 = 1_000_000;
+
+/// How long an action takes unless the scenario says so.
+const ACTION_MS: u64 = 2_000;
+
+/// What happens at one instant of `[[test.at]]`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct At {
+    at: Span,
+    ack: Option<String>,
+    silence: Option<RawSilence>,
+    reload: Option<Value>,
+    crash_until: Option<Span>,
+    mode: Option<String>,
+    suspend_until: Option<Span>,
+    clock_step: Option<String>,
+    evaluation_takes: Option<Span>,
+    rule_traps: Option<String>,
+    until: Option<Span>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSilence {
+    rule: String,
+    from: Span,
+    to: Span,
+    scope: Option<Vec<String>>,
+}
+
+/// When the process dies.
+#[derive(Clone, Copy, PartialEq)]
+enum CrashMode {
+    BeforeSend,
+    AfterSend,
+}
+
+/// How the world is at the moment.
+#[derive(Clone, Copy, PartialEq)]
+enum Outage {
+    None,
+    Dead { until: u64 },
+    Asleep { from: u64, until: u64 },
+}
+
+/// One scenario under way. All times are milliseconds from its begin.
+pub(crate) struct Driver {
+    tables: Table,
+    config: Config,
+    policy: Policy,
+    state: State,
+    /// Committed rows.
+    rows: BTreeMap<(Rows, String), String>,
+    samples: Vec<Samples>,
+    history: Vec<History>,
+    /// Series that answered at least once.
+    seen: BTreeSet<usize>,
+    answers: BTreeMap<String, VecDeque<String>>,
+    takes: BTreeMap<String, u64>,
+    events: VecDeque<At>,
+    running: Vec<(u64, ActionReport)>,
+    /// Next collection, interval and calm rounds of each probe.
+    probes: BTreeMap<String, (u64, u64, u32)>,
+    outage: Outage,
+    /// Armed: the next send of this instant kills the process.
+    crash: Option<(CrashMode, u64)>,
+    /// The running evaluation ends then.
+    busy_until: u64,
+    slow: Option<u64>,
+    traps: Vec<(String, u64, u64)>,
+    wall_step: i64,
+    now: u64,
+    end: u64,
+    numbers: Numbers,
+    lines: Vec<Line>,
+    states: BTreeMap<String, String>,
+    state_lines: Vec<Line>,
+}
+
+fn ms(span: Span) -> u64 {
+    u64::try_from(span.0.as_millis()).expect("milliseconds")
+}
+
+impl Driver {
+    pub(crate) fn new(base: &Table, test: &Table) -> Self {
+        let empty = Table::new();
+        let table = |key: &str| test.get(key).and_then(Value::as_table).unwrap_or(&empty);
+        let tables = merge(base, table("config"));
+        let config = Config::read(&tables);
+        let policy = config.policy();
+        let samples: Vec<Samples> = table("samples")
+            .iter()
+            .map(|(series, text)| Samples::parse(series, text.as_str().expect("samples")))
+            .collect();
+        let every = config.defaults.every.map_or(10_000, ms);
+        let probes = samples
+            .iter()
+            .map(|s| (s.metric.clone(), (0, every, 0)))
+            .collect();
+        let answers = table("answers").iter().map(|(notifier, all)| {
+            let all = all.as_array().expect("a list of answers");
+            let all = all
+                .iter()
+                .map(|a| a.as_str().expect("an answer").to_owned());
+            (notifier.clone(), all.collect())
+        });
+        let takes = table("actions").iter().map(|(id, action)| {
+            let takes = Span::deserialize(action["takes"].clone()).expect("takes");
+            (id.clone(), ms(takes))
+        });
+        let mut events: Vec<At> = test
+            .get("at")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .map(|event| At::deserialize(event.clone()).expect("[[test.at]]"))
+            .collect();
+        // Outages strike after the other events of their instant.
+        events.sort_by_key(|e| {
+            (
+                ms(e.at),
+                e.crash_until.is_some() || e.suspend_until.is_some(),
+            )
+        });
+        let now = Now {
+            at: Moment(BEGIN_MS),
+            wall: WallTime(EPOCH_MS as u64),
+        };
+        Driver {
+            state: State::new(&policy, now),
+            rows: BTreeMap::new(),
+            history: vec![History::new(); samples.len()],
+            seen: BTreeSet::new(),
+            answers: answers.collect(),
+            takes: takes.collect(),
+            events: events.into(),
+            running: Vec::new(),
+            probes,
+            outage: Outage::None,
+            crash: None,
+            busy_until: 0,
+            slow: None,
+            traps: Vec::new(),
+            wall_step: 0,
+            now: 0,
+            end: ms(Span::deserialize(test["end"].clone()).expect("end")),
+            numbers: Numbers::default(),
+            lines: Vec::new(),
+            states: BTreeMap::new(),
+            state_lines: Vec::new(),
+            tables,
+            config,
+            policy,
+            samples,
+        }
+    }
+
+    /// Timeline and states.
+    pub(crate) fn run(mut self) -> (Vec<Line>, Vec<Line>) {
+        while let Some(next) = self.next_instant() {
+            if next > self.end {
+                break;
+            }
+            self.now = next;
+            self.instant();
+        }
+        (self.lines, self.state_lines)
+    }
+
+    fn clock(&self) -> Now {
+        let wall = EPOCH_MS + i64::try_from(self.now).expect("time") + self.wall_step;
+        Now {
+            at: Moment(BEGIN_MS + self.now),
+            wall: WallTime(wall as u64),
+        }
+    }
+
+    fn next_due(&self) -> Option<u64> {
+        let due = self.state.next_due()?.0;
+        Some(due.saturating_sub(BEGIN_MS).max(self.now))
+    }
+
+    fn next_instant(&self) -> Option<u64> {
+        match self.outage {
+            Outage::Dead { until } | Outage::Asleep { until, .. } => return Some(until),
+            Outage::None => {}
+        }
+        let events = self.events.front().map(|event| ms(event.at));
+        let ends = self.running.iter().map(|(at, _)| *at).min();
+        let rounds = self.probes.values().map(|(at, ..)| *at).min();
+        let rounds = rounds.map(|at| at.max(self.busy_until));
+        [events, ends, rounds, self.next_due()]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| at.max(self.now))
+    }
+
+    /// Events first, then due timers, then the round.
+    fn instant(&mut self) {
+        let back = match self.outage {
+            Outage::None => false,
+            Outage::Dead { .. } => {
+                self.restart();
+                true
+            }
+            Outage::Asleep { from, .. } => {
+                self.resume(from);
+                true
+            }
+        };
+        self.outage = Outage::None;
+        while self.events.front().is_some_and(|e| ms(e.at) <= self.now) {
+            let event = self.events.pop_front().expect("an event");
+            self.event(event);
+            if self.outage != Outage::None {
+                return;
+            }
+        }
+        if !back {
+            self.timers();
+        }
+        if self.outage == Outage::None && self.busy_until <= self.now {
+            self.round();
+        }
+        if back && self.outage == Outage::None {
+            self.timers();
+        }
+        self.crash = None;
+    }
+
+    fn timers(&mut self) {
+        let (ended, rest) = std::mem::take(&mut self.running)
+            .into_iter()
+            .partition(|(at, _)| *at <= self.now);
+        self.running = rest;
+        let ended: Vec<(u64, ActionReport)> = ended;
+        for (_, report) in ended {
+            self.feed(Input::Action(report));
+        }
+        // A timer that is due again at once would hang the scenario: eight are more than any needs.
+        for _ in 0..8 {
+            let due = self
+                .state
+                .next_due()
+                .is_some_and(|due| due <= self.clock().at);
+            if !due || self.outage != Outage::None {
+                return;
+            }
+            self.feed(Input::Timer);
+        }
+        panic!("a timer stays due at {} ms", self.now);
+    }
+
+    fn feed(&mut self, input: Input) {
+        let now = self.clock();
+        let effects = step(&mut self.state, &self.policy, input, now);
+        self.carry_out(effects);
+        self.note_states();
+    }
+
+    /// Commit, then hand out; deliveries take no time.
+    fn carry_out(&mut self, effects: Effects) {
+        for change in effects.records {
+            let key = (change.table, change.key);
+            match change.body {
+                Some(body) => self.rows.insert(key, body),
+                None => self.rows.remove(&key),
+            };
+        }
+        for event in &effects.events {
+            let line = print::event(event, &self.numbers);
+            self.line(line);
+        }
+        for start in effects.attempts {
+            let takes = self
+                .takes
+                .get(start.procedure.as_str())
+                .copied()
+                .unwrap_or(ACTION_MS);
+            let limit = u64::try_from(start.timeout.as_millis()).expect("a limit");
+            let outcome = if takes > limit {
+                ActionOutcome::TimedOut
+            } else {
+                ActionOutcome::Done {
+                    did: "simulated".to_owned(),
+                }
+            };
+            let report = ActionReport {
+                procedure: start.procedure,
+                alert: start.alert.fingerprint,
+                attempt: start.attempt,
+                outcome,
+            };
+            self.running.push((self.now + takes.min(limit), report));
+        }
+        for send in effects.sends {
+            if self.outage != Outage::None {
+                return;
+            }
+            self.deliver(send);
+        }
+    }
+
+    fn deliver(&mut self, send: Send) {
+        if let Some((CrashMode::BeforeSend, until)) =
+            self.crash.take_if(|c| c.0 == CrashMode::BeforeSend)
+        {
+            self.outage = Outage::Dead { until };
+            return;
+        }
+        let rules = &self.config.rule;
+        let added = |rule: &str| -> Vec<String> {
+            let policies = self
+                .policy
+                .rules
+                .iter()
+                .filter(|policy| policy.id.as_str() == rule);
+            policies
+                .flat_map(|p| p.labels.iter().map(|(key, _)| key.to_owned()))
+                .collect()
+        };
+        debug_assert!(rules.len() == self.policy.rules.len());
+        let mut line = print::send(&send, self.wall_step, &added);
+        let meta = send.notification.alerts[0]
+            .rule
+            .as_str()
+            .starts_with("watchfire_");
+        let answers = self
+            .answers
+            .get_mut(send.notifier.as_str())
+            .filter(|_| !meta);
+        let mut outcome = DeliveryOutcome::Accepted { remote_id: None };
+        if let Some(answers) = answers {
+            let answer = answers.pop_front().unwrap_or_else(|| "200".to_owned());
+            let (status, retry_after) = match answer.split_once('(') {
+                Some((status, after)) => {
+                    let after: u64 = after.trim_end_matches(')').parse().expect("seconds");
+                    (status.to_owned(), Some(Duration::from_secs(after)))
+                }
+                None => (answer, None),
+            };
+            let number = self.numbers.of(&send.notification.id);
+            line.push_str(&format!(" [#{number} {status}]"));
+            outcome = outcome_of(&status, retry_after);
+        }
+        self.line(Some(line));
+        if let Some((_, until)) = self.crash.take() {
+            self.outage = Outage::Dead { until };
+            return;
+        }
+        self.feed(Input::Delivery(DeliveryReport {
+            id: send.notification.id.clone(),
+            attempt: send.attempt,
+            outcome,
+        }));
+    }
+
+    fn line(&mut self, text: Option<String>) {
+        let at_secs = self.now / 1_000;
+        self.lines.extend(text.map(|text| Line { at_secs, text }));
+    }
+
+    fn event(&mut self, event: At) {
+        if let Some(rule) = &event.ack {
+            let firing = self
+                .state
+                .alerts()
+                .into_iter()
+                .filter(|view| view.instance.rule.as_str() == rule && view.severity.is_some());
+            let firing: Vec<_> = firing.map(|view| view.instance.fingerprint).collect();
+            for alert in firing {
+                self.command(CommandKind::Acknowledge { alert });
+            }
+        }
+        if let Some(silence) = &event.silence {
+            let wall = |span: Span| WallTime(EPOCH_MS as u64 + ms(span));
+            let scope = |name: &str, unset: bool| match &silence.scope {
+                None => unset,
+                Some(names) => names.iter().any(|n| n == name),
+            };
+            self.command(CommandKind::Silence(Silence {
+                id: format!("{}@{}", silence.rule, self.now).into(),
+                rules: vec![silence.rule.as_str().into()],
+                labels: Vec::new(),
+                from: wall(silence.from),
+                until: wall(silence.to),
+                notify: scope("notify", true),
+                recover: scope("recover", true),
+                owner: "test".into(),
+                reason: "test".into(),
+            }));
+        }
+        match &event.reload {
+            Some(Value::Table(tables)) => self.reload(tables),
+            Some(_) => self.config_invalid(true),
+            None => {}
+        }
+        if let Some(step) = &event.clock_step {
+            let (sign, text) = match step.strip_prefix('-') {
+                Some(text) => (-1, text),
+                None => (1, step.as_str()),
+            };
+            let by = watchfire_engine::model::parse_duration(text).expect("a clock step");
+            self.wall_step += sign * i64::try_from(by.as_millis()).expect("a clock step");
+        }
+        if let Some(takes) = event.evaluation_takes {
+            self.slow = Some(ms(takes));
+        }
+        if let Some(rule) = &event.rule_traps {
+            let until = event.until.map_or(u64::MAX, ms);
+            self.traps.push((rule.clone(), ms(event.at), until));
+        }
+        if let Some(until) = event
+            .suspend_until
+            .map(ms)
+            .filter(|until| *until > self.now)
+        {
+            self.outage = Outage::Asleep {
+                from: self.now,
+                until,
+            };
+        }
+        if let Some(until) = event.crash_until.map(ms).filter(|until| *until > self.now) {
+            match event.mode.as_deref() {
+                None | Some("idle") => self.outage = Outage::Dead { until },
+                Some("before_send") => self.crash = Some((CrashMode::BeforeSend, until)),
+                Some("after_send") => self.crash = Some((CrashMode::AfterSend, until)),
+                Some(other) => panic!("mode = {other:?}"),
+            }
+        }
+    }
+
+    fn command(&mut self, what: CommandKind) {
+        self.feed(Input::Command(Command {
+            by: "test".into(),
+            what,
+        }));
+    }
+
+    /// Each table that is named takes the place of the running one.
+    fn reload(&mut self, tables: &Table) {
+        for (key, value) in tables {
+            self.tables.insert(key.clone(), value.clone());
+        }
+        self.config = Config::read(&self.tables);
+        self.policy = self.config.policy();
+        self.feed(Input::Reload);
+        self.config_invalid(false);
+    }
+
+    fn config_invalid(&mut self, active: bool) {
+        let rule = RuleId::new("watchfire_config_invalid");
+        self.feed(Input::Condition(Condition {
+            alert: Arc::new(Instance::new(rule, Labels::default())),
+            severity: Severity::Warning,
+            active,
+            summary: "the configuration is invalid".into(),
+        }));
+    }
+
+    fn restart(&mut self) {
+        let rows = self
+            .rows
+            .iter()
+            .map(|((table, key), body)| (*table, key.clone(), body.clone()));
+        let rows: Vec<_> = rows.collect();
+        let (state, effects, errors) = State::restore(rows, &self.policy, self.clock());
+        assert_eq!(errors, [], "own records can be read");
+        self.state = state;
+        self.running.clear();
+        self.begin_grid();
+        self.carry_out(effects);
+        self.note_states();
+    }
+
+    fn resume(&mut self, from: u64) {
+        self.begin_grid();
+        let lost = Duration::from_millis(self.now - from);
+        self.feed(Input::Resumed { lost });
+    }
+
+    fn begin_grid(&mut self) {
+        self.busy_until = self.now;
+        for (at, ..) in self.probes.values_mut() {
+            *at = self.now;
+        }
+    }
+
+    fn round(&mut self) {
+        let due: Vec<String> = self
+            .probes
+            .iter()
+            .filter(|(_, (at, ..))| *at <= self.now)
+            .map(|(probe, _)| probe.clone())
+            .collect();
+        if due.is_empty() {
+            return;
+        }
+        let mut round = Round::default();
+        let slow = self.slow.take();
+        if let Some(takes) = slow {
+            self.busy_until = self.now + takes;
+        }
+        for probe in &due {
+            let (at, every, _) = &mut self.probes.get_mut(probe).expect("a probe");
+            *at = self.now + *every;
+            let mut missed = 0;
+            while *at < self.busy_until {
+                *at += *every;
+                missed += 1;
+            }
+            round.missed = round.missed.max(missed);
+            let every = Duration::from_millis(*every);
+            round.probes.push(self.collect(probe, every));
+        }
+        for rule in &self.config.rule {
+            let Some(metric) = rule.metric.as_ref().filter(|metric| due.contains(metric)) else {
+                continue;
+            };
+            let id = RuleId::new(rule.id.as_str());
+            let every = Duration::from_millis(self.probes[metric].1);
+            let trapped = self
+                .traps
+                .iter()
+                .any(|(name, from, until)| *name == rule.id && (*from..*until).contains(&self.now));
+            let result = if trapped {
+                Err("the component trapped".into())
+            } else {
+                Ok(self.judge(rule, &id))
+            };
+            round.rules.push(RuleRound {
+                rule: id,
+                every,
+                result,
+            });
+        }
+        self.feed(Input::Round(round));
+        self.adapt(&due);
+    }
+
+    /// One turn of a probe: it fails where all its series do.
+    fn collect(&mut self, probe: &str, every: Duration) -> ProbeRun {
+        let secs = self.now as f64 / 1_000.0;
+        let mut answered = false;
+        for (at, series) in self.samples.iter().enumerate() {
+            if series.metric != probe {
+                continue;
+            }
+            let answer = series.at(secs);
+            answered |= answer != Answer::Error;
+            if let Answer::Value(value) = answer {
+                self.seen.insert(at);
+                if !value.is_nan() {
+                    self.history[at].push((self.now, value));
+                }
+            }
+        }
+        ProbeRun {
+            probe: ProbeId::new(probe),
+            every,
+            result: if answered {
+                Ok(())
+            } else {
+                Err("the probe failed".into())
+            },
+        }
+    }
+
+    fn judge(&self, rule: &crate::config::RawRule, id: &RuleId) -> Vec<Observation> {
+        let secs = self.now as f64 / 1_000.0;
+        let active: BTreeMap<_, _> = self.state.active(id).into_iter().collect();
+        let mut observations = Vec::new();
+        for (at, series) in self.samples.iter().enumerate() {
+            let matched = rule
+                .matcher
+                .iter()
+                .all(|(k, v)| series.labels.get(k) == Some(v));
+            if Some(&series.metric) != rule.metric.as_ref() || !matched || !self.seen.contains(&at)
+            {
+                continue;
+            }
+            let answer = series.at(secs);
+            let instance = Arc::new(Instance::new(id.clone(), series.labels.clone()));
+            let active = active
+                .get(&instance.fingerprint)
+                .copied()
+                .unwrap_or_default();
+            let value = judge::input(rule, &self.history[at], answer, self.now);
+            observations.push(Observation {
+                seen: match answer {
+                    Answer::Value(value) if !value.is_nan() => Seen::Value,
+                    Answer::Absent => Seen::Absent,
+                    Answer::Value(_) | Answer::Error => Seen::Unknown,
+                },
+                breached: value.map(|value| judge::verdict(&rule.config, value, active)),
+                value: value.unwrap_or(f64::NAN),
+                limit: f64::NAN,
+                note: None,
+                memory: None,
+                instance,
+            });
+        }
+        observations
+    }
+
+    /// Probes of rules that are not ok run faster, the others slower.
+    fn adapt(&mut self, due: &[String]) {
+        let Some(Adaptive {
+            min,
+            max,
+            calm,
+            grow,
+            shrink,
+        }) = self.config.defaults.adaptive.clone()
+        else {
+            return;
+        };
+        let not_ok = self.state.not_ok();
+        for probe in due {
+            let mut rules = self
+                .config
+                .rule
+                .iter()
+                .filter(|r| r.metric.as_ref() == Some(probe));
+            let busy = rules.any(|rule| not_ok.contains(rule.id.as_str()));
+            let (at, every, calm_rounds) = self.probes.get_mut(probe).expect("a probe");
+            let before = *every;
+            if busy {
+                *calm_rounds = 0;
+                *every = (*every / u64::from(shrink.max(1))).max(ms(min));
+            } else {
+                *calm_rounds += 1;
+                if *calm_rounds > calm {
+                    *every = (*every * u64::from(grow.max(1))).min(ms(max));
+                }
+            }
+            *at = *at - before + *every;
+        }
+    }
+
+    /// One line for each change of an alert's state.
+    fn note_states(&mut self) {
+        let first = self
+            .config
+            .rule
+            .first()
+            .map(|rule| rule.id.clone())
+            .unwrap_or_default();
+        let mut now: BTreeMap<String, String> = BTreeMap::new();
+        for view in self.state.alerts() {
+            let stale = if view.stale { "+stale" } else { "" };
+            now.insert(view.instance.to_string(), format!("{}{stale}", view.state));
+        }
+        for alert in self.states.keys() {
+            now.entry(alert.clone()).or_insert_with(|| "ok".to_owned());
+        }
+        let at_secs = self.now / 1_000;
+        for (alert, state) in now {
+            if self.states.get(&alert).map_or("ok", String::as_str) != state
+                && !alert.starts_with("watchfire_")
+            {
+                let text = if alert == first {
+                    state.clone()
+                } else {
+                    format!("{alert}: {state}")
+                };
+                self.state_lines.push(Line { at_secs, text });
+            }
+            self.states.insert(alert, state);
+        }
+        if self.states.is_empty() && self.state_lines.is_empty() {
+            self.states.insert(first, "ok".to_owned());
+            self.state_lines.push(Line {
+                at_secs,
+                text: "ok".to_owned(),
+            });
+        }
+    }
+}
+
+/// What a service's status means: the table of alerting.md 1.5.
+fn outcome_of(status: &str, retry_after: Option<Duration>) -> DeliveryOutcome {
+    let message = format!("the service answered {status}");
+    match status.parse::<u16>().expect("a status") {
+        200..=299 => DeliveryOutcome::Accepted { remote_id: None },
+        408 | 425 | 429 | 500..=599 => DeliveryOutcome::Failed {
+            message,
+            retry_after,
+            answered: true,
+        },
+        _ => DeliveryOutcome::Refused { message },
+    }
+}
