@@ -116,8 +116,9 @@ impl Collect {
                     // The run is a plain await of a sandbox call, which reports panics as its own errors.
                     let Ok(run) = joined else { continue };
                     let worried = self.worried.borrow().contains(&run.live.config.id);
+                    let before = table.error_of(&run.live.config.id);
                     table.finish(&run, worried);
-                    self.count(&run);
+                    self.count(&run, before.as_deref());
                     self.publish(&table);
                     let of_the_open_round = open
                         .as_mut()
@@ -183,7 +184,7 @@ impl Collect {
         self.batches.send(batch).await.is_ok()
     }
 
-    fn count(&self, run: &Run) {
+    fn count(&self, run: &Run, before: Option<&str>) {
         let id = run.live.config.id.as_str();
         let (outcome, samples) = match &run.result {
             Ok(collection) => (
@@ -205,12 +206,11 @@ impl Collect {
         metrics.samples.with([id]).add_count(samples);
         metrics.plugin_call(&run.live.config.plugin, Kind::Probe, id, outcome, &run.cost);
         match &run.result {
+            // An error that repeats unchanged is logged once; the metric counts on.
+            Err(error) if before == Some(error.to_string().as_str()) => {}
             Err(error) => tracing::warn!(probe = id, outcome, %error, "probe failed"),
-            Ok(collection) => {
-                for failure in &collection.failures {
-                    tracing::warn!(probe = id, error = %failure, "probe answered in part");
-                }
-            }
+            Ok(_) if before.is_some() => tracing::info!(probe = id, "probe works again"),
+            Ok(_) => {}
         }
     }
 
@@ -295,6 +295,11 @@ impl Timetable {
 
     fn next_turn(&self) -> Option<Instant> {
         self.turns.values().map(|turn| turn.next).min()
+    }
+
+    /// Why the probe's last run failed.
+    fn error_of(&self, id: &ProbeId) -> Option<String> {
+        self.turns.get(id)?.view.error.clone()
     }
 
     /// Takes everything that is due at `now` and sets its next turn on its grid. `room`: whether the

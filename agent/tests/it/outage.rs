@@ -72,6 +72,6 @@ fn delivered(agent: &Agent) -> Option<()> {
     let found = events["events"]
         .as_array()?
         .iter()
-        .any(|event| event["body"]["outcome"] == "accepted");
+        .any(|event| event["outcome"] == "accepted");
     found.then_some(())
 }

@@ -66,7 +66,7 @@ impl Scene {
         events
             .iter()
             .map(|event| {
-                event["body"]["step"]
+                event["step"]
                     .as_str()
                     .unwrap_or_default()
                     .to_owned()
@@ -90,7 +90,7 @@ fn auto_acts_and_stops_once_a_later_sample_is_fine() {
     assert_eq!(scene.steps(), ["start", "end", "verified_ok"]);
     assert_eq!(scene.target.received().len(), 1);
     let status = scene.agent.get("/recovery/status").unwrap();
-    assert_eq!(status["success_ratio"], 1.0, "{status}");
+    assert_eq!(status["success_rate"], 1.0, "{status}");
 }
 
 #[test]

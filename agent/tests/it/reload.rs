@@ -133,7 +133,7 @@ config = {{ above = {{ critical = {limit} }} }}
     let agent = Agent::start(&folder);
     let pending = wait_for("the slow rule is pending", || {
         let alerts = agent.get("/api/v1/alerts")?;
-        let slow = alerts
+        let slow = alerts["alerts"]
             .as_array()?
             .iter()
             .find(|alert| alert["rule"] == "slow")?

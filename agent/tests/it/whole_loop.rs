@@ -43,7 +43,7 @@ fn a_breach_pages_and_its_end_resolves() {
         .unwrap()
         .iter()
         .filter(|event| event["type"] == "transition")
-        .map(|event| event["body"]["to"].as_str().unwrap().to_owned())
+        .map(|event| event["to"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(transitions, ["firing:critical", "ok"]);
     assert_eq!(agent.terminate(), Some(0));

@@ -121,7 +121,7 @@ impl Agent {
     pub fn wait_ready(&self) {
         wait_for("the agent is ready and has decided its first round", || {
             let pipeline = self.get("/health/events")?;
-            (pipeline["pipeline"]["rounds"].as_u64()? > 0).then_some(())
+            (pipeline["rounds"]["total"].as_u64()? > 0).then_some(())
         });
     }
 
