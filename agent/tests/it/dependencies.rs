@@ -18,9 +18,10 @@ const LICENCES: [&str; 11] = [
 ];
 
 /// Crates that may stand twice in what is shipped, and why.
-const TWICE: [(&str, &str); 7] = [
+const TWICE: [(&str, &str); 8] = [
     ("bitflags", "two major lines are still in use upstream"),
     ("cpufeatures", "ring and sha2 are on different lines"),
+    ("embedded-io", "postcard of wasmtime asks for two lines"),
     ("getrandom", "ring stands on 0.2"),
     ("hashbrown", "wasmtime and indexmap are on different lines"),
     ("io-lifetimes", "wasmtime-wasi's own two lines"),

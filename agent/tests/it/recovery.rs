@@ -169,7 +169,7 @@ fn paused_means_paused() {
     source.always(Answer::json(r#"{"queue": 250}"#));
     wait_for("the page", || sink.received().first().cloned());
     let rounds = |agent: &Agent| {
-        agent.get("/health/events").unwrap()["pipeline"]["rounds"]
+        agent.get("/health/events").unwrap()["rounds"]["total"]
             .as_u64()
             .unwrap()
     };

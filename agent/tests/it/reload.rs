@@ -172,7 +172,7 @@ fn a_broken_edit_changes_nothing_says_where_and_heals() {
     let agent = Agent::start(&folder);
 
     folder.write_config(&format!(
-        "{good}\n[[rule]]\nid = \"broken\"\nmetrik = \"queue_size\"\n"
+        "{good}\n[[rule]]\nid = \"broken\"\nmetric = \"queue_size\"\nconfig = {{ above = {{ warning = 1 }} }}\ncolour = \"red\"\n"
     ));
     let said = wait_for("the refusal is shown with its place", || {
         let text = agent.text("/health/detailed")?;
@@ -182,7 +182,7 @@ fn a_broken_edit_changes_nothing_says_where_and_heals() {
         said.contains("watchfire.toml:"),
         "file, line and column are named: {said}"
     );
-    assert!(said.contains("metrik"), "{said}");
+    assert!(said.contains("colour"), "{said}");
 
     source.always(Answer::json(r#"{"queue": 250}"#));
     let page = wait_for("the old rules go on", || {
@@ -202,7 +202,7 @@ fn a_broken_edit_changes_nothing_says_where_and_heals() {
             .text("/health/detailed")
             .filter(|text| text.contains("watchfire_config_invalid"))
     });
-    assert!(said.contains("metrik"), "{said}");
+    assert!(said.contains("colour"), "{said}");
 
     folder.write_config(&good);
     wait_for("a good file heals it", || {

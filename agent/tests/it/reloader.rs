@@ -118,9 +118,10 @@ async fn a_new_version_serves_within_half_a_second_and_the_old_one_ends_with_its
 async fn a_file_that_is_completed_within_a_second_is_never_refused() {
     let mut bed = running().await;
     let new = version(threshold(), 2);
+    let compilations = bed.compilations();
     bed.drop_in("rule-mine", &new[..new.len() / 3]);
     // Until the half has been looked at: its compilation fails, and the verdict waits.
-    bed.until_compilations(2).await;
+    bed.until_compilations(compilations + 1).await;
     bed.drop_in("rule-mine", &new);
     let sha256 = sha256_of(&new);
     bed.until(|now| now.rules[0].sha256 == sha256).await;
@@ -132,10 +133,11 @@ async fn a_file_that_is_completed_within_a_second_is_never_refused() {
 async fn rewriting_the_same_bytes_is_no_reload() {
     let mut bed = running().await;
     let before = bed.now();
+    let compilations = bed.compilations();
     bed.drop_in("rule-mine", &version(threshold(), 1));
     assert_eq!(bed.looked_again().await, before.number);
     assert!(Arc::ptr_eq(&before, &bed.now()));
-    assert_eq!(bed.compilations(), 1);
+    assert_eq!(bed.compilations(), compilations);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -353,6 +355,7 @@ async fn a_probe_without_a_table_runs_under_its_files_name_with_defaults_and_no_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_of_files_makes_few_looks_and_loses_none() {
     let mut bed = Bed::new(&mine()).start().await;
+    let compilations = bed.compilations();
     for number in 0..200 {
         bed.drop_in(&format!("broken-{number}"), &[number; 16]);
     }
@@ -364,5 +367,5 @@ async fn a_burst_of_files_makes_few_looks_and_loses_none() {
     })
     .await;
     assert!(bed.now().number < 50, "{}", bed.now().number);
-    assert_eq!(bed.compilations(), 201, "none twice");
+    assert_eq!(bed.compilations(), compilations + 201, "none twice");
 }

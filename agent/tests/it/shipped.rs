@@ -49,9 +49,11 @@ fn every_plugin_has_its_readme_and_test_data() {
         );
         let source = fs::read_to_string(plugin.join("src/lib.rs")).unwrap();
         let export = format!("{kind}!(");
+        // Only tests stand behind it.
+        let code = source.split("#[cfg(test)]").next().unwrap_or_default();
         assert!(
-            source.trim_end().lines().last().unwrap().contains(&export),
-            "{name}: the export is the last line"
+            code.trim_end().lines().last().unwrap().contains(&export),
+            "{name}: the export is the last line before the tests"
         );
     }
 }

@@ -66,7 +66,7 @@ fn without_any_file_the_host_is_monitored() {
             .as_array()
             .unwrap()
             .iter()
-            .any(|rule| rule["id"] == "cpu-high"),
+            .any(|rule| rule["id"] == "host-cpu-high"),
         "{rules}"
     );
     assert_eq!(agent.terminate(), Some(0));
