@@ -10,6 +10,8 @@
 #[path = "../tests/it/support/mod.rs"]
 #[expect(
     dead_code,
+    unreachable_pub,
+    unused_imports,
     reason = "the benchmark uses a part of what the tests share"
 )]
 mod support;

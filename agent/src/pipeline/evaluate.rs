@@ -67,6 +67,9 @@ impl Active {
     }
 }
 
+/// One rule's own memory, per instance.
+pub(super) type Memories = Vec<(Fingerprint, Arc<[u8]>)>;
+
 /// One rule's running state.
 #[derive(Debug)]
 struct Judge {
@@ -87,7 +90,7 @@ pub(super) struct Evaluate {
     pub(super) worried: watch::Sender<Arc<BTreeSet<ProbeId>>>,
     pub(super) views: watch::Sender<Arc<Vec<RuleView>>>,
     /// The rules' own memory as it was stored, for a start.
-    pub(super) memories: HashMap<RuleId, Vec<(Fingerprint, Arc<[u8]>)>>,
+    pub(super) memories: HashMap<RuleId, Memories>,
     /// What fired when the agent started.
     pub(super) active: Active,
     pub(super) metrics: Arc<Metrics>,

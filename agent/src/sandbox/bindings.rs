@@ -3,12 +3,7 @@
 //! No world imports every interface, so the imports come from a world of our own here, and the four
 //! worlds borrow its modules: an `Error` or an `Alert` is the same Rust type in all of them.
 
-#![expect(
-    missing_docs,
-    unreachable_pub,
-    clippy::allow_attributes,
-    reason = "generated code; wit/ documents it"
-)]
+#![expect(missing_docs, reason = "generated code; wit/ documents it")]
 
 /// Every interface that a guest may import, with the traits that the host implements.
 pub(crate) mod imports {

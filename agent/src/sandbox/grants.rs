@@ -51,7 +51,8 @@ impl Grants {
         ];
         let mut lines: Vec<String> = flags
             .into_iter()
-            .filter_map(|(name, on)| on.then(|| name.to_owned()))
+            .filter(|(_, on)| *on)
+            .map(|(name, _)| name.to_owned())
             .collect();
         for (name, values) in lists {
             lines.extend(values.iter().map(|value| format!("{name} {value}")));

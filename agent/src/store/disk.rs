@@ -236,7 +236,7 @@ fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {
 
 fn check(conn: &Connection) -> Result<(), Trouble> {
     let stop = conn.get_interrupt_handle();
-    let (done, wait) = mpsc::channel::<()>();
+    let (done, wait) = mpsc::sync_channel::<()>(1);
     let watch = std::thread::spawn(move || {
         if wait.recv_timeout(CHECK_MAX) == Err(mpsc::RecvTimeoutError::Timeout) {
             stop.interrupt();

@@ -3,7 +3,7 @@
 use crate::support::Server;
 
 /// A probe that reads `queue` from `source` as `queue_size`, every 100 ms.
-pub fn queue_probe(source: &Server) -> String {
+pub(crate) fn queue_probe(source: &Server) -> String {
     format!(
         r#"
 [[probe]]
@@ -19,7 +19,7 @@ config = {{ url = "http://{address}/stats", samples = [{{ metric = "queue_size",
 }
 
 /// A rule on it: critical above 100, no waiting.
-pub const QUEUE_RULE: &str = r#"
+pub(crate) const QUEUE_RULE: &str = r#"
 [[rule]]
 id     = "queue-long"
 metric = "queue_size"
@@ -29,7 +29,7 @@ summary = "queue is {{ value }} long"
 "#;
 
 /// A webhook notifier `hook` towards `sink`, and a route that sends it everything at once.
-pub fn hook(sink: &Server) -> String {
+pub(crate) fn hook(sink: &Server) -> String {
     format!(
         r#"
 [[notifier]]
@@ -48,7 +48,7 @@ group_wait = "0s"
 }
 
 /// Retries every 200 ms, so that an outage in a test need not last.
-pub const QUICK_RETRY: &str = r#"
+pub(crate) const QUICK_RETRY: &str = r#"
 [delivery]
 first_retry = "200ms"
 factor      = 1

@@ -11,5 +11,11 @@ mod reload;
 mod reloader;
 mod servers;
 mod shipped;
+#[expect(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "shared with the benchmarks, which use another part of it"
+)]
 mod support;
 mod whole_loop;

@@ -65,12 +65,7 @@ impl Scene {
         let events = events["events"].as_array().cloned().unwrap_or_default();
         events
             .iter()
-            .map(|event| {
-                event["step"]
-                    .as_str()
-                    .unwrap_or_default()
-                    .to_owned()
-            })
+            .map(|event| event["step"].as_str().unwrap_or_default().to_owned())
             .collect()
     }
 

@@ -248,7 +248,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_resolver_that_never_answers_holds_no_more_than_its_permits() {
-        let (release, held) = mpsc::channel::<()>();
+        let (release, held) = mpsc::sync_channel::<()>(1);
         let held = std::sync::Mutex::new(held);
         let lookup: Lookup = Arc::new(move |_| {
             let _ = held.lock().expect("lock").recv();

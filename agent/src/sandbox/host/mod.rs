@@ -486,11 +486,7 @@ pub(crate) mod tests {
         };
         let host = Arc::new(Host::new(services));
         let using = Using::new(&host, "plugin".into(), kind, settings).unwrap();
-        HostState::new(
-            host,
-            Arc::new(using),
-            &CallSettings::default(),
-        )
+        HostState::new(host, Arc::new(using), &CallSettings::default())
     }
 
     #[test]

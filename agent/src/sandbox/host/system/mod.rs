@@ -52,11 +52,14 @@ enum Family {
     Cgroup,
 }
 
+/// Readings of a family, and when they were taken.
+type Snapshot = (Instant, Arc<[Reading]>);
+
 /// Reads the machine and remembers what the next reading is compared with.
 pub(crate) struct Reader {
     root: PathBuf,
     systemctl: Vec<String>,
-    fresh: Mutex<HashMap<Family, (Instant, Arc<[Reading]>)>>,
+    fresh: Mutex<HashMap<Family, Snapshot>>,
     cpu_before: Mutex<Option<families::CpuTimes>>,
     processes_before: Mutex<processes::Before>,
 }
