@@ -3,10 +3,11 @@
 use crate::effect::{ActionStep, Happening, Reason, StartAttempt};
 use crate::input::{ActionOutcome, ActionReport};
 use crate::model::{Fingerprint, Moment, ProcedureId, RuleId};
+use crate::mute::INHIBITED;
 use crate::policy::{Mode, ProcedurePolicy};
 use crate::recovery::{HOUR, Ledger, Plan, Scene};
 use crate::turn::Turn;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 impl Turn<'_> {
     /// The act part of a round: verification first, then new attempts, in the order of alerts.
@@ -17,17 +18,13 @@ impl Turn<'_> {
         }
         // Ledgers outlive the alert's live list: an ended attempt is verified on a healthy sample.
         let mut order: Vec<(RuleId, Fingerprint)> = self.live();
-        let rest: BTreeMap<(RuleId, Fingerprint), ()> = self
-            .state
-            .ledgers
-            .values()
-            .map(|ledger| ((ledger.rule.clone(), ledger.alert), ()))
+        let known: BTreeSet<(RuleId, Fingerprint)> = order.iter().cloned().collect();
+        let ledgers = self.state.ledgers.values();
+        let rest: BTreeSet<(RuleId, Fingerprint)> = ledgers
+            .map(|ledger| (ledger.rule.clone(), ledger.alert))
+            .filter(|named| !known.contains(named))
             .collect();
-        let listed: Vec<_> = rest
-            .into_keys()
-            .filter(|named| !order.contains(named))
-            .collect();
-        order.extend(listed);
+        order.extend(rest);
         for (rule, fingerprint) in order {
             for procedure in policy.procedures.iter().filter(|p| p.rules.contains(&rule)) {
                 self.verify(procedure, &rule, &fingerprint);
@@ -38,10 +35,13 @@ impl Turn<'_> {
 
     fn scene(&self, procedure: &ProcedurePolicy, rule: &RuleId, alert: &Fingerprint) -> Scene {
         let now = self.now.at;
+        // What is not there any more does not breach; its rule must have been judged to know so.
+        let state = self.state.rules.get(rule);
+        let judged = state.is_some_and(|state| state.observed == Some(now));
         let gone = Scene {
             now,
             on: false,
-            fresh: true,
+            fresh: judged,
             held_back: false,
             started: None,
             episode: 0,
@@ -50,17 +50,14 @@ impl Turn<'_> {
             return gone;
         };
         let more = alert.more.as_deref();
-        let labels = more.map_or_else(
-            || alert.instance.labels.clone(),
-            |more| alert.instance.labels.with(&more.added),
-        );
+        let labels = alert.labels();
         let silenced = self
             .state
             .silences
             .values()
             .any(|silence| silence.recover && silence.covers(rule, &labels, self.now.wall));
         let held_back = more.is_some_and(|more| {
-            let inhibited = more.muted_by.iter().any(|by| by.starts_with("inhibited"));
+            let inhibited = more.muted_by.iter().any(|by| by.starts_with(INHIBITED));
             more.flapping || more.acknowledged_by.is_some() || inhibited
         });
         Scene {
@@ -68,7 +65,7 @@ impl Turn<'_> {
             on: alert
                 .on()
                 .is_some_and(|severity| severity >= procedure.severity),
-            fresh: alert.observed == Some(now) || alert.observed.is_none(),
+            fresh: alert.observed == Some(now) || (alert.observed.is_none() && judged),
             held_back: held_back || silenced,
             started: more.and_then(|more| more.started).map(|started| started.at),
             episode: more.map_or(0, |more| more.episode),
@@ -174,6 +171,9 @@ impl Turn<'_> {
         let Some(ledger) = self.state.ledgers.get_mut(key) else {
             return;
         };
+        if !allowed {
+            return;
+        }
         let said = ledger.said_for == Some(episode);
         let next = ledger.attempts + 1;
         match procedure.mode {
@@ -198,7 +198,7 @@ impl Turn<'_> {
                 self.told_action(procedure, rule, alert, next, step, &words);
                 self.announce(rule, alert, Reason::ApprovalWanted, &words);
             }
-            Mode::Approve | Mode::Auto if allowed => {
+            Mode::Approve | Mode::Auto => {
                 let attempt = ledger.start(now);
                 self.state.host_starts.push_back(now);
                 self.dirty.ledgers.insert(key.clone());
@@ -215,7 +215,6 @@ impl Turn<'_> {
                     timeout: procedure.timeout,
                 });
             }
-            Mode::Approve | Mode::Auto => {}
         }
     }
 
@@ -283,6 +282,8 @@ impl Turn<'_> {
             } else if ledger.unverified.is_some() {
                 // Verification counts from the restart; the cooldown stands.
                 ledger.unverified = Some(now);
+            } else {
+                continue;
             }
             self.dirty.ledgers.insert(key.clone());
         }

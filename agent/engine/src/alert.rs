@@ -21,6 +21,8 @@ pub(crate) struct Alert {
     pub(crate) observed: Option<Moment>,
     /// Successful collections without the series, in a row.
     pub(crate) absences: u32,
+    /// What the rule itself remembers of it.
+    pub(crate) memory: Option<Arc<[u8]>>,
     /// None: it never was anything but ok.
     pub(crate) more: Option<Box<More>>,
 }
@@ -53,12 +55,9 @@ pub(crate) struct More {
     pub(crate) sequence: u64,
     /// What each notifier was told.
     pub(crate) told: BTreeMap<NotifierId, Told>,
-    /// End of `group_wait` of an alert that goes out by itself.
-    pub(crate) waits_until: Option<Moment>,
     /// Who mutes it now, for views.
     #[serde(skip)]
     pub(crate) muted_by: Vec<String>,
-    pub(crate) memory: Option<Arc<[u8]>>,
     /// It was not observed in its rule's last round: its own record holds when it last was.
     pub(crate) lagging: bool,
     /// Raised by the agent or the engine about itself, not by a rule.
@@ -92,6 +91,21 @@ pub(crate) struct Told {
     pub(crate) first_delivered_at: Option<Moment>,
     /// It hears the fire and the resolve, nothing in between (escalation steps, the fallback).
     pub(crate) ends_only: bool,
+    /// End of `group_wait` of an alert that goes out by itself.
+    pub(crate) waits_until: Option<Moment>,
+    /// Start of the episode of which it was last told.
+    pub(crate) heard: Option<Moment>,
+}
+
+impl Told {
+    /// It is over, and the notifier knows: only what outlives an episode stays.
+    pub(crate) fn close(&mut self) {
+        *self = Told {
+            waits_until: self.waits_until,
+            heard: self.heard,
+            ..Told::default()
+        };
+    }
 }
 
 /// `ok`, `pending`, `firing:S`, `recovering:S`.
@@ -162,6 +176,7 @@ impl Alert {
             phases: [Phase::Off; 4],
             observed: None,
             absences: 0,
+            memory: None,
             more: None,
         }
     }
@@ -260,6 +275,22 @@ impl Alert {
         u32::try_from(more.flaps.len()).unwrap_or(u32::MAX)
     }
 
+    /// The instance's labels and those that the rule adds.
+    pub(crate) fn labels(&self) -> Labels {
+        let more = self.more.as_ref();
+        more.map_or_else(
+            || self.instance.labels.clone(),
+            |more| self.instance.labels.with(&more.added),
+        )
+    }
+
+    /// The current severity; of a resolved alert, the last one.
+    pub(crate) fn last_severity(&self) -> Severity {
+        let last = || self.more.as_ref().and_then(|more| more.severity);
+        let now = self.standing().severity();
+        now.or_else(last).unwrap_or(Severity::Warning)
+    }
+
     /// As messages show it.
     pub(crate) fn snapshot(&self) -> AlertSnapshot {
         let empty = More::default();
@@ -268,12 +299,8 @@ impl Alert {
             fingerprint: self.instance.fingerprint,
             episode: more.episode,
             rule: self.instance.rule.clone(),
-            severity: self
-                .standing()
-                .severity()
-                .or(more.severity)
-                .unwrap_or(Severity::Warning),
-            labels: self.instance.labels.with(&more.added),
+            severity: self.last_severity(),
+            labels: self.labels(),
             value: more.value,
             limit: more.limit,
             note: more.note.as_deref().map(str::to_owned),
@@ -300,14 +327,21 @@ impl Alert {
         }
     }
 
-    /// Whether nothing would be lost by forgetting it.
-    pub(crate) fn is_forgettable(&self) -> bool {
+    /// Nothing will come of it before its next observation: nobody needs to look at it.
+    pub(crate) fn is_idle(&self) -> bool {
         self.is_quiet()
             && self.more.as_ref().is_none_or(|more| {
+                let mut told = more.told.values();
                 more.flaps.is_empty()
                     && !more.flapping
-                    && more.memory.is_none()
-                    && more.told.values().all(|told| told.content.is_none())
+                    && more.buckets.breaches() == 0
+                    && told.all(|told| told.content.is_none() && told.waits_until.is_none())
             })
+    }
+
+    /// Whether a restart must find it again. Episodes count on, so that an incident keeps its name.
+    pub(crate) fn is_worth_a_row(&self) -> bool {
+        let episodes = self.more.as_ref().map_or(0, |more| more.episode);
+        !self.is_idle() || self.memory.is_some() || episodes > 0
     }
 }

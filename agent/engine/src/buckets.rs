@@ -7,23 +7,41 @@ use std::collections::VecDeque;
 
 /// The newest verdicts, one a bucket, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Buckets(VecDeque<(u64, Severities)>);
+#[serde(default)]
+pub(crate) struct Buckets {
+    /// Length of a bucket in milliseconds: another one makes the verdicts void.
+    period: u64,
+    verdicts: VecDeque<(u64, Severities)>,
+}
 
 impl Buckets {
     /// The verdict of the running bucket; the last one of a bucket counts.
     pub(crate) fn put(&mut self, rule: AtLeast, born: Moment, now: Moment, breached: Severities) {
+        let period = period(rule);
+        if self.period != period {
+            *self = Buckets {
+                period,
+                verdicts: VecDeque::new(),
+            };
+        }
         let index = index(rule, born, now);
-        match self.0.back_mut() {
+        match self.verdicts.back_mut() {
             Some((last, verdict)) if *last == index => *verdict = breached,
-            _ => self.0.push_back((index, breached)),
+            _ => self.verdicts.push_back((index, breached)),
         }
         while self
-            .0
+            .verdicts
             .front()
-            .is_some_and(|(first, _)| index - first >= u64::from(rule.of))
+            .is_some_and(|(first, _)| index.saturating_sub(*first) >= u64::from(rule.of))
         {
-            self.0.pop_front();
+            self.verdicts.pop_front();
         }
+    }
+
+    /// How many buckets breach at any severity.
+    pub(crate) fn breaches(&self) -> usize {
+        let breaching = self.verdicts.iter().filter(|(_, v)| !v.is_empty());
+        breaching.count()
     }
 
     /// Whether `m` of the last `of` buckets breach: yes, no, or not known.
@@ -36,7 +54,10 @@ impl Buckets {
     ) -> Option<bool> {
         let index = index(rule, born, now);
         let of = u64::from(rule.of);
-        let recent = self.0.iter().filter(|(at, _)| index - at < of);
+        let recent = self
+            .verdicts
+            .iter()
+            .filter(|(at, _)| index.saturating_sub(*at) < of);
         let (known, breaching) = recent.fold((0, 0), |(known, breaching), (_, verdict)| {
             (known + 1, breaching + u64::from(verdict.contains(severity)))
         });
@@ -52,8 +73,11 @@ impl Buckets {
 }
 
 fn index(rule: AtLeast, born: Moment, now: Moment) -> u64 {
-    let period = u64::try_from(rule.period.as_millis())
-        .unwrap_or(u64::MAX)
-        .max(1);
-    now.since(born).as_millis() as u64 / period
+    now.0.saturating_sub(born.0) / period(rule)
+}
+
+/// In milliseconds, at least one.
+fn period(rule: AtLeast) -> u64 {
+    let millis = u64::try_from(rule.period.as_millis()).unwrap_or(u64::MAX);
+    millis.max(1)
 }

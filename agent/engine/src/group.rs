@@ -1,8 +1,12 @@
 //! Groups of alerts that share one message (decisions.md 12).
 
 use crate::alert::Alert;
-use crate::model::{Labels, Moment, NotifierId};
+use crate::effect::{AlertSnapshot, GroupSummary, Notification, Reason};
+use crate::model::{Labels, Moment, NotifierId, Severity};
+use crate::outbox::{self, Cover, Subject};
 use crate::policy::RoutePolicy;
+use crate::reconcile::Named;
+use crate::turn::{Turn, is_due};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -26,11 +30,7 @@ pub(crate) struct Group {
 
 /// The values by which an alert is grouped.
 pub(crate) fn labels_of(route: &RoutePolicy, alert: &Alert) -> Labels {
-    let more = alert.more.as_deref();
-    let labels = more.map_or_else(
-        || alert.instance.labels.clone(),
-        |more| alert.instance.labels.with(&more.added),
-    );
+    let labels = alert.labels();
     let rule: (Arc<str>, Arc<str>) = ("rule".into(), alert.instance.rule.as_str().into());
     let by_rule = route.group_by.iter().any(|name| &**name == "rule");
     let only = labels.only(&route.group_by);
@@ -41,4 +41,194 @@ pub(crate) fn labels_of(route: &RoutePolicy, alert: &Alert) -> Labels {
 /// The group's key in the outbox and in the store.
 pub(crate) fn key(route: usize, labels: &Labels, notifier: &NotifierId) -> String {
     format!("{route}/{labels}/{notifier}")
+}
+
+/// What a group has to say at one moment.
+#[derive(Default)]
+struct Content {
+    firing: Vec<Cover>,
+    new: u32,
+    resolved: Vec<Cover>,
+    /// Fires, but may not be spoken of now.
+    withheld: bool,
+}
+
+impl Turn<'_> {
+    /// Something of a group changed: it goes out at its time.
+    pub(crate) fn touch_group(
+        &mut self,
+        route: usize,
+        labels: Labels,
+        notifier: &NotifierId,
+        news: Option<Severity>,
+    ) {
+        let Some(policy) = self.policy.routes.get(route) else {
+            return;
+        };
+        let key = key(route, &labels, notifier);
+        let now = self.now.at;
+        let group = self
+            .state
+            .groups
+            .entry(key.clone())
+            .or_insert_with(|| Group {
+                notifier: notifier.clone(),
+                route,
+                labels,
+                due: None,
+                last_sent: None,
+                sequence: 0,
+            });
+        let due = match group.last_sent {
+            _ if news == Some(Severity::Critical) => now,
+            None => now + policy.group_wait,
+            Some(sent) => (sent + policy.group_interval).max(now),
+        };
+        if group.due.is_none_or(|before| due < before) {
+            group.due = Some(due);
+            self.dirty.groups.insert(key);
+        }
+    }
+
+    /// Groups and waits whose time has come. A flush obeys the mutes of its moment.
+    pub(crate) fn flush_due(&mut self) {
+        if self.state.unjudged {
+            // Nobody knows yet what became of the alerts during the outage: the next round does.
+            return;
+        }
+        let now = self.now.at;
+        let groups = self.state.groups.iter();
+        let due: Vec<String> = groups
+            .filter(|(key, group)| is_due(group.due, now) && !self.state.is_flying(key, group))
+            .map(|(key, _)| key.clone())
+            .collect();
+        if !due.is_empty() {
+            let live = self.live();
+            self.mute_all(&live);
+            for key in due {
+                self.flush(&key, &live);
+            }
+        }
+        if !self.in_round {
+            self.end_due_waits();
+        }
+    }
+
+    /// What the group's alerts are now, against what its notifier was told of them.
+    fn content(&self, group: &Group, route: &RoutePolicy, live: &[Named]) -> Content {
+        let mut content = Content::default();
+        for (rule, fingerprint) in live {
+            let Some(alert) = self.state.alert(rule, fingerprint) else {
+                continue;
+            };
+            let Some(more) = &alert.more else { continue };
+            if more.meta || labels_of(route, alert) != group.labels {
+                continue;
+            }
+            let told = self.told(rule, fingerprint, &group.notifier);
+            let routed = self.routed(rule, fingerprint);
+            let here = routed
+                .iter()
+                .any(|(at, id)| *at == group.route && *id == group.notifier);
+            if told.ends_only || !(here || told.content.is_some()) {
+                continue;
+            }
+            let severity = alert.standing().severity();
+            let cover = Cover {
+                rule: rule.clone(),
+                alert: *fingerprint,
+                content: severity,
+            };
+            match severity {
+                Some(_) if more.flapping || self.is_held(rule, alert) => content.withheld = true,
+                Some(_) => {
+                    content.new += u32::from(told.content != severity);
+                    content.firing.push(cover);
+                }
+                None if told.content.is_some() && !more.flapping => content.resolved.push(cover),
+                None => {}
+            }
+        }
+        content
+    }
+
+    fn flush(&mut self, key: &str, live: &[Named]) {
+        let Some(group) = self.state.groups.get(key).cloned() else {
+            return;
+        };
+        self.dirty.groups.insert(key.to_owned());
+        let Some(route) = self.policy.routes.get(group.route) else {
+            self.state.groups.remove(key);
+            return;
+        };
+        let content = self.content(&group, route, live);
+        // Only when all of them resolved does the next message wait for `group_wait` again.
+        let over = content.firing.is_empty() && !content.withheld;
+        let silent = content.new == 0 && content.resolved.is_empty();
+        if !silent {
+            let notification = self.compose(key, &group, &content);
+            let (summary, covers) = notification;
+            self.queue(
+                Subject::Group(key.to_owned()),
+                &group.notifier,
+                summary,
+                covers,
+            );
+        }
+        if over {
+            self.state.groups.remove(key);
+        } else if let Some(group) = self.state.groups.get_mut(key) {
+            group.due = None;
+            if !silent {
+                group.last_sent = Some(self.now.at);
+                group.sequence += 1;
+            }
+        }
+    }
+
+    fn compose(&self, key: &str, group: &Group, content: &Content) -> (Notification, Vec<Cover>) {
+        let subject = Subject::Group(key.to_owned());
+        let mut covers = content.firing.clone();
+        covers.extend(content.resolved.iter().cloned());
+        let mut alerts: Vec<AlertSnapshot> = covers
+            .iter()
+            .filter_map(|cover| self.state.alert(&cover.rule, &cover.alert))
+            .map(Alert::snapshot)
+            .collect();
+        // This message takes the place of one that is still undelivered: what that one says is over is
+        // not said by any other.
+        let place = (group.notifier.clone(), subject.clone());
+        let undelivered = self.state.outbox.get(&place);
+        let mut resolved = content.resolved.len();
+        if let Some(item) = undelivered.and_then(|slot| slot.waiting.as_ref()) {
+            for cover in item.covers.iter().filter(|cover| cover.content.is_none()) {
+                if covers.iter().any(|other| other.alert == cover.alert) {
+                    continue;
+                }
+                let listed = item.notification.alerts.iter();
+                alerts.extend(listed.filter(|a| a.fingerprint == cover.alert).cloned());
+                covers.push(cover.clone());
+                resolved += 1;
+            }
+        }
+        alerts.truncate(LISTED_MAX);
+        let count = |all: usize| u32::try_from(all).unwrap_or(u32::MAX);
+        let begun = self.now.at.0;
+        let notification = Notification {
+            id: outbox::notification_id(&subject, group.sequence, begun, &group.notifier),
+            dedup_key: outbox::dedup_key(&self.policy.host, &subject),
+            reason: Reason::Group,
+            alerts,
+            group: Some(GroupSummary {
+                labels: group.labels.clone(),
+                firing: count(content.firing.len()),
+                new: content.new,
+                resolved: count(resolved),
+            }),
+            decided_at: self.now.at,
+            late: false,
+            note: None,
+        };
+        (notification, covers)
+    }
 }

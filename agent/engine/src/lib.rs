@@ -20,17 +20,23 @@
 mod act;
 mod alert;
 mod buckets;
+mod command;
+mod composite;
+mod delivery;
 pub mod effect;
 mod group;
 pub mod input;
+mod judge;
 mod machine;
+mod metas;
 pub mod model;
 mod mute;
-mod notify;
 mod outbox;
 mod persist;
 pub mod policy;
+mod reconcile;
 mod recovery;
+mod reload;
 mod state;
 mod turn;
 

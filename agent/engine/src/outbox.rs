@@ -1,10 +1,11 @@
 //! What is due to whom: at most one undelivered message for each subject and notifier.
 
-use crate::effect::{Notification, Reason};
-use crate::model::{Fingerprint, Moment, NotificationId, NotifierId, RuleId, Severity};
+use crate::effect::Notification;
+use crate::model::{Fingerprint, Labels, Moment, NotificationId, NotifierId, RuleId, Severity};
 use crate::policy::DeliveryPolicy;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,9 @@ const QUICK_RETRY: Duration = Duration::from_secs(5);
 
 /// How many waiting messages are few.
 pub(crate) const FEW: usize = 20;
+
+/// Longest `dedup_key` that services take (PagerDuty).
+const DEDUP_KEY_MAX: usize = 255;
 
 /// What a message is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -45,6 +49,12 @@ pub(crate) struct Slot {
     pub(crate) flying: Option<Item>,
 }
 
+impl Slot {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_none() && self.flying.is_none()
+    }
+}
+
 /// One message.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Item {
@@ -52,12 +62,13 @@ pub(crate) struct Item {
     pub(crate) severity: Option<Severity>,
     /// Attempts made.
     pub(crate) attempts: u32,
+    /// Failures in a row of this place, inherited from what it took the place of: the back-off grows with them.
+    pub(crate) failures: u32,
+    /// Numbers the decisions, so that what is due together goes out in their order.
+    pub(crate) order: u64,
     pub(crate) next_at: Moment,
     /// The alerts it tells about, and what it tells of each.
     pub(crate) covers: Vec<Cover>,
-    /// A newer message took its place while it was under way.
-    #[serde(default)]
-    pub(crate) superseded: bool,
 }
 
 /// One alert of a message.
@@ -87,44 +98,55 @@ pub(crate) fn notification_id(
     NotificationId::new(hex)
 }
 
-/// The wait after the `attempts`-th failure.
+/// Groups what services show as one incident: the same for the same alert, whatever is lost.
+pub(crate) fn dedup_key(host: &str, subject: &Subject) -> String {
+    let subject = match subject {
+        Subject::Alert(fingerprint) => fingerprint.to_string(),
+        Subject::Group(key) => {
+            let rule = RuleId::new("group");
+            let labels: BTreeMap<&str, &str> = [("key", key.as_str())].into();
+            let labels = Labels::new(labels).unwrap_or_default();
+            Fingerprint::of(&rule, &labels).to_string()
+        }
+    };
+    let room = DEDUP_KEY_MAX - "wf1::".len() - subject.len();
+    let host: String = host.chars().take(room / 4).collect();
+    format!("wf1:{host}:{subject}")
+}
+
+/// The wait after the `failures`-th failure in a row.
 pub(crate) fn back_off(
     policy: &DeliveryPolicy,
     seed: u64,
     id: &NotificationId,
-    attempts: u32,
+    failures: u32,
     answered: bool,
     few_wait: bool,
     retry_after: Option<Duration>,
 ) -> Duration {
     let growth = policy
         .factor
-        .powi(i32::try_from(attempts.saturating_sub(1)).unwrap_or(i32::MAX));
+        .powi(i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX));
     let plain = policy.first_retry.as_secs_f64() * growth;
     let mut wait = plain.min(policy.max_retry.as_secs_f64());
     if !answered && few_wait {
         wait = wait.min(QUICK_RETRY.as_secs_f64());
     }
-    wait *= 1.0 + policy.jitter * spread(seed, id, attempts);
+    wait *= 1.0 + policy.jitter * spread(seed, id, failures);
     let wait = Duration::from_secs_f64(wait.max(0.0));
     wait.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX))
 }
 
-/// Between -1 and 1; the same for the same seed, message and attempt.
-fn spread(seed: u64, id: &NotificationId, attempts: u32) -> f64 {
+/// Between -1 and 1; the same for the same seed, message and failure.
+fn spread(seed: u64, id: &NotificationId, failures: u32) -> f64 {
     let digest = Sha256::new()
         .chain_update(seed.to_be_bytes())
         .chain_update(id.as_str())
-        .chain_update(attempts.to_be_bytes())
+        .chain_update(failures.to_be_bytes())
         .finalize();
     let mut first = [0; 4];
     first.copy_from_slice(&digest[..4]);
     f64::from(u32::from_be_bytes(first)) / f64::from(u32::MAX) * 2.0 - 1.0
-}
-
-/// What a message that is over-taken or given up was for, as events name it.
-pub(crate) fn reason_of(item: &Item) -> Reason {
-    item.notification.reason
 }
 
 #[cfg(test)]

@@ -8,12 +8,13 @@ use crate::effect::{Effects, Happening, RecordChange, Table};
 use crate::group::Group;
 use crate::input::Silence;
 use crate::machine::Phase;
+use crate::metas::meta;
 use crate::model::{Instance, Labels, Moment, Now, RuleId};
 use crate::outbox::{Slot, Subject};
 use crate::policy::Policy;
 use crate::recovery::Ledger;
-use crate::state::{RestoreError, RuleState, State};
-use crate::turn::{Turn, meta};
+use crate::state::{RestoreError, State};
+use crate::turn::Turn;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -34,6 +35,8 @@ struct AlertRecord {
     observed: Option<Moment>,
     #[serde(default)]
     absences: u32,
+    #[serde(default)]
+    memory: Option<Arc<[u8]>>,
     more: Option<Box<More>>,
 }
 
@@ -65,7 +68,7 @@ impl Turn<'_> {
         };
         for (rule, fingerprint) in &dirty.alerts {
             let alert = self.state.alert(rule, fingerprint);
-            let kept = alert.filter(|alert| !alert.is_forgettable());
+            let kept = alert.filter(|alert| alert.is_worth_a_row());
             put(
                 Table::Alert,
                 fingerprint.to_string(),
@@ -114,8 +117,11 @@ impl Turn<'_> {
                 alerts.any(|alert| !alert.is_quiet())
             });
             // A round in which all is quiet needs no memory; the records of its alerts say so.
+            let key = format!("{ROUND}{rule}");
             if let Some(observed) = busy.and_then(|state| state.observed) {
-                put(Table::Engine, format!("{ROUND}{rule}"), json(&observed));
+                put(Table::Engine, key, json(&observed));
+            } else if !self.policy.rules.iter().any(|policy| policy.id == *rule) {
+                put(Table::Engine, key, None);
             }
         }
         if dirty.engine {
@@ -137,6 +143,7 @@ fn alert_record(alert: &Alert) -> Option<String> {
         phases: alert.phases,
         observed: alert.observed,
         absences: alert.absences,
+        memory: alert.memory.clone(),
         more: alert.more.clone(),
     })
 }
@@ -193,9 +200,12 @@ impl State {
         for (rule, at) in rounds {
             state.take_round(&rule, at);
         }
+        for rule in &policy.rules {
+            state.rules.entry(rule.id.clone()).or_default();
+        }
         let mut turn = Turn::new(&mut state, policy, now);
         turn.event(None, Happening::Back { from: "restart" });
-        turn.begin_anew();
+        turn.begin_anew(true);
         turn.lose_attempts();
         turn.reload();
         turn.end_meta(meta::DEAD_LETTER);
@@ -210,16 +220,13 @@ impl State {
         alert.phases = record.phases;
         alert.observed = record.observed;
         alert.absences = record.absences;
+        alert.memory = record.memory;
         alert.more = record.more;
-        let rule = self
-            .rules
-            .entry(instance.rule.clone())
-            .or_insert_with(|| RuleState {
-                fresh: true,
-                ..RuleState::default()
-            });
-        rule.live
-            .insert(instance.labels.clone(), instance.fingerprint);
+        let rule = self.rules.entry(instance.rule.clone()).or_default();
+        if !alert.is_idle() {
+            rule.live
+                .insert(instance.labels.clone(), instance.fingerprint);
+        }
         rule.alerts.insert(instance.fingerprint, alert);
     }
 
@@ -236,11 +243,12 @@ impl State {
             slot.waiting = Some(flying);
         }
         if let Some(waiting) = &mut slot.waiting {
-            waiting.superseded = false;
             waiting.next_at = waiting
                 .next_at
                 .min(now.at + std::time::Duration::from_secs(3_600));
         }
+        let items = slot.waiting.iter().map(|item| item.order);
+        self.decided = items.fold(self.decided, u64::max);
         self.outbox.insert((notifier, subject), slot);
     }
 
@@ -250,7 +258,7 @@ impl State {
             return;
         };
         for alert in state.alerts.values_mut() {
-            let lagging = alert.absences > 0 || alert.more.as_ref().is_some_and(|m| m.lagging);
+            let lagging = alert.more.as_ref().is_some_and(|more| more.lagging);
             if !lagging && !alert.is_quiet() {
                 alert.observed = alert.observed.max(Some(at));
             }

@@ -12,6 +12,7 @@ use crate::policy::Policy;
 use crate::recovery::Ledger;
 use crate::turn::Turn;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,16 +32,20 @@ pub struct State {
     pub(crate) ledgers: BTreeMap<(ProcedureId, Fingerprint), Ledger>,
     pub(crate) silences: BTreeMap<Arc<str>, Silence>,
     pub(crate) paused: bool,
+    /// No round since the start, the restart or the resume: what came due meanwhile waits for its data.
+    pub(crate) unjudged: bool,
+    /// Numbers the messages in the order in which they were decided upon.
+    pub(crate) decided: u64,
     /// Starts of attempts on this host within the last hour.
     pub(crate) host_starts: VecDeque<Moment>,
-    /// The largest default of `stale_after` among the rules, for views.
+    /// `stale_after` of each rule as of its last round.
     pub(crate) stale_after: BTreeMap<RuleId, Duration>,
 }
 
 /// All instances of one rule, or of one kind of meta-alert.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RuleState {
-    pub(crate) alerts: HashMap<Fingerprint, Alert>,
+    pub(crate) alerts: HashMap<Fingerprint, Alert, BuildHasherDefault<ByFingerprint>>,
     /// Instances that need a look beside their own observation, in the order of their labels.
     pub(crate) live: BTreeMap<crate::model::Labels, Fingerprint>,
     /// Failures of the component in a row.
@@ -49,6 +54,30 @@ pub(crate) struct RuleState {
     pub(crate) fresh: bool,
     /// Its last round, as stored.
     pub(crate) observed: Option<Moment>,
+    /// Instances whose memory changed since it was last written.
+    pub(crate) unsaved: BTreeSet<Fingerprint>,
+    /// When that was.
+    pub(crate) saved: Option<Moment>,
+}
+
+/// A fingerprint is a hash already: its low half serves as it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ByFingerprint(u64);
+
+impl Hasher for ByFingerprint {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, fingerprint: u128) {
+        self.0 = fingerprint as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// One probe.
@@ -85,6 +114,8 @@ impl State {
             ledgers: BTreeMap::new(),
             silences: BTreeMap::new(),
             paused: false,
+            unjudged: false,
+            decided: 0,
             host_starts: VecDeque::new(),
             stale_after: BTreeMap::new(),
         }
@@ -96,12 +127,18 @@ impl State {
             let waiting = slot.waiting.as_ref()?;
             slot.flying.is_none().then_some(waiting.next_at)
         });
-        let groups = self.groups.values().filter_map(|group| group.due);
-        let waits = self.rules.values().flat_map(|rule| {
-            rule.live
-                .values()
-                .filter_map(|fingerprint| rule.alerts.get(fingerprint)?.more.as_ref()?.waits_until)
+        if self.unjudged {
+            return retries.min();
+        }
+        let groups = self.groups.iter().filter_map(|(key, group)| {
+            let due = group.due?;
+            (!self.is_flying(key, group)).then_some(due)
         });
+        let live = self.rules.values().flat_map(|rule| {
+            let live = rule.live.values();
+            live.filter_map(|fingerprint| rule.alerts.get(fingerprint)?.more.as_ref())
+        });
+        let waits = live.flat_map(|more| more.told.values().filter_map(|told| told.waits_until));
         retries.chain(groups).chain(waits).min()
     }
 
@@ -125,18 +162,9 @@ impl State {
         let Some(rule) = self.rules.get(rule) else {
             return Vec::new();
         };
-        rule.live
-            .values()
-            .filter_map(|fingerprint| {
-                let memory = rule
-                    .alerts
-                    .get(fingerprint)?
-                    .more
-                    .as_ref()?
-                    .memory
-                    .clone()?;
-                Some((*fingerprint, memory))
-            })
+        let alerts = rule.alerts.iter();
+        alerts
+            .filter_map(|(fingerprint, alert)| Some((*fingerprint, alert.memory.clone()?)))
             .collect()
     }
 
@@ -191,6 +219,13 @@ impl State {
         self.silences.values()
     }
 
+    /// The group's last message is under way: the next one waits for its report.
+    pub(crate) fn is_flying(&self, key: &str, group: &Group) -> bool {
+        let place = (group.notifier.clone(), Subject::Group(key.to_owned()));
+        let slot = self.outbox.get(&place);
+        slot.is_some_and(|slot| slot.flying.is_some())
+    }
+
     pub(crate) fn alert(&self, rule: &RuleId, fingerprint: &Fingerprint) -> Option<&Alert> {
         self.rules.get(rule)?.alerts.get(fingerprint)
     }
@@ -216,7 +251,7 @@ pub fn step(state: &mut State, policy: &Policy, input: Input, now: Now) -> Effec
         Input::Command(command) => turn.command(command),
         Input::Condition(condition) => turn.condition(condition),
         Input::Reload => turn.reload(),
-        Input::Resumed { .. } => turn.resumed(),
+        Input::Resumed { lost } => turn.resumed(lost),
     }
     turn.finish()
 }

@@ -1,0 +1,88 @@
+//! What operators want (decisions.md 15): taken in at once, acted upon at the next round.
+
+use crate::effect::Happening;
+use crate::input::{Command, CommandKind};
+use crate::model::{Fingerprint, ProcedureId};
+use crate::turn::Turn;
+use std::sync::Arc;
+
+impl Turn<'_> {
+    pub(crate) fn command(&mut self, command: Command) {
+        let Command { by, what } = command;
+        let did = match what {
+            CommandKind::Acknowledge { alert } => self.acknowledge(&alert, &by),
+            CommandKind::Silence(silence) => {
+                let did = format!("silence {}: {}", silence.id, silence.reason);
+                self.dirty.silences.insert(silence.id.clone());
+                self.state.silences.insert(silence.id.clone(), silence);
+                did
+            }
+            CommandKind::Unsilence { id } => {
+                self.state.silences.remove(&id);
+                self.dirty.silences.insert(id.clone());
+                format!("ended silence {id}")
+            }
+            CommandKind::Pause => {
+                self.state.paused = true;
+                self.dirty.engine = true;
+                "paused recovery".to_owned()
+            }
+            CommandKind::Resume => {
+                self.state.paused = false;
+                self.dirty.engine = true;
+                "resumed recovery".to_owned()
+            }
+            CommandKind::Approve { procedure } => {
+                self.ledgers_of(&procedure, |ledger| {
+                    ledger.approved |= ledger.waits;
+                    ledger.waits = false;
+                });
+                format!("approved {procedure}")
+            }
+            CommandKind::Reset { procedure } => {
+                self.ledgers_of(&procedure, |ledger| {
+                    ledger.exhausted = false;
+                    ledger.starts.clear();
+                });
+                format!("reset {procedure}")
+            }
+        };
+        self.event(
+            None,
+            Happening::Operator {
+                by: by.to_string(),
+                did,
+            },
+        );
+    }
+
+    fn acknowledge(&mut self, alert: &Fingerprint, by: &Arc<str>) -> String {
+        let found = self.state.rules.iter().find_map(|(id, rule)| {
+            let alert = rule.alerts.get(alert)?;
+            Some((id.clone(), alert.instance.to_string()))
+        });
+        let Some((rule, name)) = found else {
+            return format!("acknowledged {alert}, which is not there");
+        };
+        if let Some(found) = self.state.alert_mut(&rule, alert)
+            && found.standing().severity().is_some()
+        {
+            found.more().acknowledged_by = Some(by.clone());
+            self.dirty.alerts.insert((rule, *alert));
+        }
+        format!("acknowledged {name}")
+    }
+
+    fn ledgers_of(
+        &mut self,
+        procedure: &ProcedureId,
+        mut change: impl FnMut(&mut crate::recovery::Ledger),
+    ) {
+        for (key, ledger) in &mut self.state.ledgers {
+            if key.0 == *procedure {
+                change(ledger);
+                self.dirty.ledgers.insert(key.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! What becomes of a message: its place in the outbox, its attempts, its end (alerting.md 1.5,
+//! decisions.md 18, 24).
+
+use crate::effect::{Happening, Notification, Reason, Send};
+use crate::input::{DeliveryOutcome, DeliveryReport};
+use crate::metas::{is_meta, meta, meta_instance};
+use crate::model::{Fingerprint, NotifierId, RuleId, Severity};
+use crate::outbox::{self, Cover, FEW, Item, Slot, Subject};
+use crate::reconcile::Decision;
+use crate::turn::Turn;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Turn<'_> {
+    /// Whether a message that says something of the alert still waits for its delivery.
+    pub(crate) fn is_undelivered(&self, notifier: &NotifierId, fingerprint: &Fingerprint) -> bool {
+        let places = self
+            .state
+            .outbox
+            .iter()
+            .filter(|((id, _), _)| id == notifier);
+        let mut items = places.flat_map(|(_, slot)| slot.waiting.iter().chain(&slot.flying));
+        items.any(|item| {
+            changes_what_is_told(item.notification.reason)
+                && item.covers.iter().any(|cover| cover.alert == *fingerprint)
+        })
+    }
+
+    /// Puts a message about one alert into the outbox.
+    pub(crate) fn queue_alert(
+        &mut self,
+        rule: &RuleId,
+        fingerprint: &Fingerprint,
+        notifier: &NotifierId,
+        decision: Decision,
+    ) {
+        let host = self.policy.host.clone();
+        let Some(alert) = self.state.alert_mut(rule, fingerprint) else {
+            return;
+        };
+        let snapshot = alert.snapshot();
+        let more = alert.more();
+        more.sequence += 1;
+        let begun = more.started.map_or(0, |started| started.at.0);
+        let subject = Subject::Alert(*fingerprint);
+        let id = outbox::notification_id(&subject, begun, more.sequence, notifier);
+        let notification = Notification {
+            id,
+            dedup_key: outbox::dedup_key(&host, &subject),
+            reason: decision.reason,
+            alerts: vec![snapshot],
+            group: None,
+            decided_at: self.now.at,
+            late: decision.late,
+            note: decision.note,
+        };
+        let cover = Cover {
+            rule: rule.clone(),
+            alert: *fingerprint,
+            content: decision.content,
+        };
+        self.queue(subject, notifier, notification, vec![cover]);
+    }
+
+    /// A message to the alert's notifiers that says nothing of its state: recovery gave up, or asks.
+    pub(crate) fn announce(
+        &mut self,
+        rule: &RuleId,
+        fingerprint: &Fingerprint,
+        reason: Reason,
+        note: &str,
+    ) {
+        for (_, notifier) in self.routed(rule, fingerprint) {
+            let told = self.told(rule, fingerprint, &notifier);
+            let host = self.policy.host.clone();
+            let Some(alert) = self.state.alert_mut(rule, fingerprint) else {
+                return;
+            };
+            let snapshot = alert.snapshot();
+            let more = alert.more();
+            more.sequence += 1;
+            let begun = more.started.map_or(0, |started| started.at.0);
+            // A place of its own, so that it takes none from the alert's own messages.
+            let subject = Subject::Group(format!("{}/{fingerprint}", reason.name()));
+            let id = outbox::notification_id(&subject, begun, more.sequence, &notifier);
+            let notification = Notification {
+                id,
+                dedup_key: outbox::dedup_key(&host, &Subject::Alert(*fingerprint)),
+                reason,
+                alerts: vec![snapshot],
+                group: None,
+                decided_at: self.now.at,
+                late: false,
+                note: Some(note.to_owned()),
+            };
+            let cover = Cover {
+                rule: rule.clone(),
+                alert: *fingerprint,
+                content: told.content,
+            };
+            self.queue(subject, &notifier, notification, vec![cover]);
+        }
+    }
+
+    /// The newest state takes the place of what was not delivered, and inherits its back-off.
+    pub(crate) fn queue(
+        &mut self,
+        subject: Subject,
+        notifier: &NotifierId,
+        notification: Notification,
+        covers: Vec<Cover>,
+    ) {
+        let reason = notification.reason;
+        let id = notification.id.clone();
+        let severity = notification.alerts.iter().map(|alert| alert.severity).max();
+        for cover in &covers {
+            self.dirty.alerts.insert((cover.rule.clone(), cover.alert));
+            if changes_what_is_told(reason) {
+                self.tell(notifier, cover);
+            }
+        }
+        let key = (notifier.clone(), subject);
+        let slot = self.state.outbox.entry(key.clone()).or_default();
+        let over_taken = slot.waiting.take();
+        let now = self.now.at;
+        self.state.decided += 1;
+        slot.waiting = Some(Item {
+            notification: Arc::new(notification),
+            severity,
+            attempts: 0,
+            failures: over_taken.as_ref().map_or(0, |item| item.failures),
+            next_at: over_taken
+                .as_ref()
+                .map_or(now, |item| item.next_at.max(now)),
+            order: self.state.decided,
+            covers: covers.clone(),
+        });
+        self.dirty.slots.insert(key);
+        if let Some(old) = over_taken {
+            self.superseded(notifier, &old, reason);
+        }
+        let about = covers.first();
+        let what = Happening::Queued {
+            notifier: notifier.clone(),
+            id,
+            reason,
+            severity,
+        };
+        self.event(about.map(|cover| (&cover.rule, &cover.alert)), what);
+    }
+
+    /// What the notifier will know of the alert once the message arrives.
+    fn tell(&mut self, notifier: &NotifierId, cover: &Cover) {
+        let Some(alert) = self.state.alert_mut(&cover.rule, &cover.alert) else {
+            return;
+        };
+        let more = alert.more();
+        let begun = more.started.map(|started| started.at);
+        let told = more.told.entry(notifier.clone()).or_default();
+        if told.content.is_none() && cover.content.is_some() {
+            // A new episode: what was delivered in the last one counts no more.
+            told.delivered_at = None;
+            told.first_delivered_at = None;
+            told.heard = begun;
+        }
+        told.content = cover.content;
+    }
+
+    fn superseded(&mut self, notifier: &NotifierId, old: &Item, by: Reason) {
+        let what = Happening::Superseded {
+            notifier: notifier.clone(),
+            id: old.notification.id.clone(),
+            by,
+        };
+        let about = old.covers.first();
+        self.event(about.map(|cover| (&cover.rule, &cover.alert)), what);
+    }
+
+    /// Hands out what is due, one message a place, in the order in which they were decided upon.
+    pub(crate) fn dispatch(&mut self) {
+        let now = self.now.at;
+        let mut due: Vec<(u64, Send)> = Vec::new();
+        for (key, slot) in &mut self.state.outbox {
+            if slot.flying.is_some() {
+                continue;
+            }
+            let Some(mut item) = slot.waiting.take_if(|item| item.next_at <= now) else {
+                continue;
+            };
+            item.attempts += 1;
+            let send = Send {
+                notifier: key.0.clone(),
+                attempt: item.attempts,
+                notification: item.notification.clone(),
+            };
+            due.push((item.order, send));
+            slot.flying = Some(item);
+            self.dirty.slots.insert(key.clone());
+        }
+        due.sort_by_key(|(order, _)| *order);
+        self.effects.sends.extend(due.into_iter().map(|(_, s)| s));
+    }
+
+    pub(crate) fn delivery(&mut self, report: DeliveryReport) {
+        let found = self.state.outbox.iter().find(|(_, slot)| {
+            slot.flying.as_ref().is_some_and(|item| {
+                item.notification.id == report.id && item.attempts == report.attempt
+            })
+        });
+        let Some(key) = found.map(|(key, _)| key.clone()) else {
+            return;
+        };
+        let Some(item) = self
+            .state
+            .outbox
+            .get_mut(&key)
+            .and_then(|slot| slot.flying.take())
+        else {
+            return;
+        };
+        self.dirty.slots.insert(key.clone());
+        let (outcome, message) = match &report.outcome {
+            DeliveryOutcome::Accepted { remote_id } => ("accepted", remote_id.clone()),
+            DeliveryOutcome::Failed { message, .. } => ("failed", Some(message.clone())),
+            DeliveryOutcome::Refused { message } => ("refused", Some(message.clone())),
+        };
+        let delay = self.now.at.since(item.notification.decided_at).as_millis();
+        let about = item.covers.first().cloned();
+        let about = about.as_ref().map(|cover| (&cover.rule, &cover.alert));
+        self.event(
+            about,
+            Happening::Delivered {
+                notifier: key.0.clone(),
+                id: report.id.clone(),
+                reason: item.notification.reason,
+                severity: item.severity,
+                attempt: report.attempt,
+                outcome,
+                message,
+                delay_ms: u64::try_from(delay).unwrap_or(u64::MAX),
+            },
+        );
+        match report.outcome {
+            DeliveryOutcome::Accepted { .. } => self.accepted(&key, &item),
+            DeliveryOutcome::Failed {
+                retry_after,
+                answered,
+                ..
+            } => {
+                self.failed(&key, item, retry_after, answered);
+            }
+            DeliveryOutcome::Refused { message } => self.refused(&key, &item, &message),
+        }
+        if self.state.outbox.get(&key).is_some_and(Slot::is_empty) {
+            self.state.outbox.remove(&key);
+        }
+        // A group's next message may have waited for this report.
+        if matches!(&key.1, Subject::Group(_)) {
+            self.flush_due();
+        }
+    }
+
+    fn accepted(&mut self, key: &(NotifierId, Subject), item: &Item) {
+        let now = self.now.at;
+        self.delivered(&key.0, item);
+        let instance = meta_instance(meta::DEAD_LETTER, "notifier", key.0.as_str());
+        if !item_is_meta(item) {
+            self.meta(&instance, Severity::Warning, false, None);
+        }
+        // The service is back: what else waits for it goes out at once.
+        let others = self
+            .state
+            .outbox
+            .iter_mut()
+            .filter(|((id, _), _)| *id == key.0);
+        for (other, slot) in others {
+            if let Some(waiting) = &mut slot.waiting
+                && waiting.next_at > now
+            {
+                waiting.next_at = now;
+                self.dirty.slots.insert(other.clone());
+            }
+        }
+    }
+
+    fn delivered(&mut self, notifier: &NotifierId, item: &Item) {
+        let now = self.now.at;
+        for cover in &item.covers {
+            let Some(alert) = self.state.alert_mut(&cover.rule, &cover.alert) else {
+                continue;
+            };
+            let told = alert.more().told.entry(notifier.clone()).or_default();
+            if cover.content.is_some() {
+                told.delivered_at = Some(now);
+                told.first_delivered_at.get_or_insert(now);
+            } else if told.content.is_none() {
+                told.close();
+            }
+            self.dirty.alerts.insert((cover.rule.clone(), cover.alert));
+        }
+    }
+
+    fn failed(
+        &mut self,
+        key: &(NotifierId, Subject),
+        mut item: Item,
+        retry_after: Option<Duration>,
+        answered: bool,
+    ) {
+        let waiting = self
+            .state
+            .outbox
+            .iter()
+            .filter(|((id, _), _)| *id == key.0)
+            .count();
+        item.failures += 1;
+        let wait = outbox::back_off(
+            &self.policy.delivery,
+            self.policy.seed,
+            &item.notification.id,
+            item.failures,
+            answered,
+            waiting < FEW,
+            retry_after,
+        );
+        let next_at = self.now.at + wait;
+        let Some(slot) = self.state.outbox.get_mut(key) else {
+            return;
+        };
+        match &mut slot.waiting {
+            Some(newer) => {
+                newer.next_at = newer.next_at.max(next_at);
+                newer.failures = item.failures;
+                let by = newer.notification.reason;
+                self.superseded(&key.0, &item, by);
+            }
+            None => {
+                item.next_at = next_at;
+                slot.waiting = Some(item);
+            }
+        }
+    }
+
+    /// Given up: counts as told, somebody hears of it, the fallback gets a copy.
+    fn refused(&mut self, key: &(NotifierId, Subject), item: &Item, message: &str) {
+        let about = item.covers.first().cloned();
+        let about = about.as_ref().map(|cover| (&cover.rule, &cover.alert));
+        let what = Happening::DeadLetter {
+            notifier: key.0.clone(),
+            id: item.notification.id.clone(),
+            message: message.to_owned(),
+        };
+        self.event(about, what);
+        if item_is_meta(item) {
+            return;
+        }
+        let instance = meta_instance(meta::DEAD_LETTER, "notifier", key.0.as_str());
+        let words = format!("{} refuses messages for good: {message}", key.0);
+        self.meta(&instance, Severity::Warning, true, Some(&words.into()));
+        let Some(fallback) = self.policy.delivery.fallback.clone() else {
+            return;
+        };
+        if fallback == key.0 {
+            return;
+        }
+        let news: Vec<Cover> = item
+            .covers
+            .iter()
+            .filter(|cover| self.is_news(&fallback, cover))
+            .cloned()
+            .collect();
+        if news.is_empty() {
+            return;
+        }
+        for cover in news.iter().filter(|cover| cover.content.is_some()) {
+            let told = self.told(&cover.rule, &cover.alert, &fallback);
+            if told.content.is_none() {
+                self.ends_only(&cover.rule, &cover.alert, &fallback);
+            }
+        }
+        let mut copy = (*item.notification).clone();
+        let subject = key.1.clone();
+        copy.id = outbox::notification_id(&subject, copy.decided_at.0, u64::MAX, &fallback);
+        self.queue(subject, &fallback, copy, item.covers.clone());
+    }
+
+    /// Whether the fallback does not know by itself what the dead message says.
+    fn is_news(&self, fallback: &NotifierId, cover: &Cover) -> bool {
+        let told = self.told(&cover.rule, &cover.alert, fallback);
+        let alert = self.state.alert(&cover.rule, &cover.alert);
+        let started = alert.and_then(|alert| alert.more.as_ref()?.started);
+        let heard = told.heard.is_some() && told.heard == started.map(|started| started.at);
+        match cover.content {
+            Some(_) => told.content != cover.content,
+            // Who heard of this episode hears of its end anyway.
+            None => !heard,
+        }
+    }
+}
+
+/// Whether the message is about the alert's state, and not about its recovery.
+fn changes_what_is_told(reason: Reason) -> bool {
+    !matches!(reason, Reason::Exhausted | Reason::ApprovalWanted)
+}
+
+fn item_is_meta(item: &Item) -> bool {
+    item.covers.iter().all(|cover| is_meta(&cover.rule))
+}

@@ -1,0 +1,472 @@
+//! Judging: what probes and rules said in one round, and what becomes of each alert.
+
+use crate::alert::{Alert, Ended, Started, Timing};
+use crate::buckets::Buckets;
+use crate::effect::Happening;
+use crate::input::{Observation, ProbeRun, RuleRound, Seen};
+use crate::metas::{meta, meta_instance};
+use crate::model::{Fingerprint, Instance, Labels, Moment, RuleId, Severities, Severity};
+use crate::policy::{OnMissing, RulePolicy};
+use crate::state::{ProbeState, RuleState};
+use crate::turn::Turn;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Failures of a rule in a row until its meta-alert.
+const RULE_FAILURES: u32 = 3;
+
+/// `stale_after` is this many intervals unless configured.
+const STALE_INTERVALS: f64 = 2.5;
+
+/// The least default of `stale_after`.
+const STALE_MIN: Duration = Duration::from_secs(10);
+
+/// A rule's memory that changed is written this often, and with every transition (decisions.md 22).
+const MEMORY_EVERY: Duration = Duration::from_secs(60);
+
+impl RuleState {
+    /// A healthy observation of a healthy instance: one look-up is all that it costs. False: it needs more.
+    fn passes(&mut self, observation: &Observation, now: Moment) -> bool {
+        let healthy = observation.seen == Seen::Value
+            && observation.breached == Some(Severities::NONE)
+            && observation.memory.is_none();
+        if !healthy {
+            return false;
+        }
+        match self.alerts.get_mut(&observation.instance.fingerprint) {
+            Some(alert) if alert.is_quiet() => {
+                alert.observed = Some(now);
+                alert.absences = 0;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Turn<'_> {
+    pub(crate) fn probe(&mut self, run: &ProbeRun) {
+        let boot = self.state.boot;
+        let now = self.now.at;
+        let probes = &mut self.state.probes;
+        let probe = probes.entry(run.probe.clone()).or_insert(ProbeState {
+            every: run.every,
+            good: boot,
+            error: None,
+        });
+        probe.every = run.every;
+        match &run.result {
+            Ok(()) => {
+                probe.good = now;
+                probe.error = None;
+            }
+            Err(error) => probe.error = Some(error.clone()),
+        }
+    }
+
+    pub(crate) fn stale_after(&self, every: Duration) -> Duration {
+        let default = || every.mul_f64(STALE_INTERVALS).max(STALE_MIN);
+        self.policy.alerting.stale_after.unwrap_or_else(default)
+    }
+
+    /// `stale_after` of a rule that was judged; endless for meta-alerts, and before the first round.
+    pub(crate) fn stale_after_of(&self, rule: &RuleId) -> Duration {
+        let known = self.state.stale_after.get(rule).copied();
+        known.unwrap_or(Duration::MAX)
+    }
+
+    pub(crate) fn judge(&mut self, round: RuleRound) {
+        let policy = self.policy;
+        let Some(rule) = policy.rules.iter().find(|rule| rule.id == round.rule) else {
+            return;
+        };
+        let stale_after = self.stale_after(round.every);
+        self.state.stale_after.insert(rule.id.clone(), stale_after);
+        let state = self.state.rules.entry(rule.id.clone()).or_default();
+        let failing = meta_instance(meta::RULE_FAILING, "rule", rule.id.as_str());
+        let observations = match round.result {
+            Err(error) => {
+                state.failures += 1;
+                if state.failures >= RULE_FAILURES {
+                    self.meta(&failing, Severity::Warning, true, Some(&error));
+                }
+                return;
+            }
+            Ok(observations) => observations,
+        };
+        state.failures = 0;
+        self.meta(&failing, Severity::Warning, false, None);
+        let timing = Timing::of_rule(
+            rule,
+            self.now.at,
+            self.state.born,
+            stale_after,
+            policy.alerting.outage_tolerance,
+        );
+        self.absent_rule(rule, &observations, &timing);
+        let Some(state) = self.state.rules.get_mut(&rule.id) else {
+            return;
+        };
+        let plain = rule.at_least.is_none();
+        let mut rest = observations;
+        rest.retain(|observation| !(plain && state.passes(observation, timing.now)));
+        for observation in rest {
+            self.observe(rule, observation, &timing);
+        }
+        self.close_round(rule);
+    }
+
+    /// Remembers when the rule was judged, which of its alerts were not, and its memory now and then.
+    pub(crate) fn close_round(&mut self, rule: &RulePolicy) {
+        let now = self.now.at;
+        let Some(state) = self.state.rules.get_mut(&rule.id) else {
+            return;
+        };
+        state.fresh = false;
+        state.observed = Some(now);
+        for fingerprint in state.live.values() {
+            let Some(alert) = state.alerts.get_mut(fingerprint) else {
+                continue;
+            };
+            if alert.is_quiet() {
+                continue;
+            }
+            self.dirty.rounds.insert(rule.id.clone());
+            let lagging = alert.observed != Some(now);
+            let more = alert.more();
+            if more.lagging != lagging {
+                more.lagging = lagging;
+                self.dirty.alerts.insert((rule.id.clone(), *fingerprint));
+            }
+        }
+        let old = state
+            .saved
+            .is_none_or(|saved| now.since(saved) >= MEMORY_EVERY);
+        if old && !state.unsaved.is_empty() {
+            state.saved = Some(now);
+            let unsaved = std::mem::take(&mut state.unsaved);
+            let named = unsaved.into_iter().map(|f| (rule.id.clone(), f));
+            self.dirty.alerts.extend(named);
+        }
+    }
+
+    /// A dead-man rule of which no series was ever seen stands for itself.
+    fn absent_rule(&mut self, rule: &RulePolicy, observations: &[Observation], timing: &Timing) {
+        let Some(absent) = rule.absent else { return };
+        let Some(state) = self.state.rules.get(&rule.id) else {
+            return;
+        };
+        let itself = Arc::new(Instance::new(rule.id.clone(), Labels::default()));
+        let known = state.alerts.contains_key(&itself.fingerprint);
+        let others = state.alerts.keys().any(|f| *f != itself.fingerprint);
+        let nothing = observations.iter().all(|o| o.seen != Seen::Value);
+        let mentioned = observations
+            .iter()
+            .any(|o| o.instance.fingerprint == itself.fingerprint);
+        // A failed probe says nothing of what is there.
+        let failed = rule.probes.iter().any(|probe| {
+            let probe = self.state.probes.get(probe);
+            probe.is_none_or(|probe| probe.error.is_some())
+        });
+        if mentioned || state.fresh {
+            return;
+        }
+        let late = timing.now.since(self.state.boot) > absent;
+        if nothing && !others && !failed && late {
+            self.admit(rule, &itself);
+            self.dead_man(rule, &itself.fingerprint, timing);
+        } else if known && !nothing {
+            self.see(rule, &itself.fingerprint, Severities::NONE, timing);
+        }
+    }
+
+    /// One instance in one round.
+    fn observe(&mut self, rule: &RulePolicy, observation: Observation, timing: &Timing) {
+        let Some(state) = self.state.rules.get_mut(&rule.id) else {
+            return;
+        };
+        let fresh = state.fresh;
+        let fingerprint = observation.instance.fingerprint;
+        if !state.alerts.contains_key(&fingerprint) {
+            // What was never there cannot be missed, unless the rule is about that.
+            let speaks = match observation.seen {
+                Seen::Value => true,
+                Seen::Absent => rule.absent.is_some() || rule.on_missing == OnMissing::Breach,
+                Seen::Unknown => false,
+            };
+            if !speaks || !self.admit(rule, &observation.instance) {
+                return;
+            }
+        }
+        let Some(state) = self.state.rules.get_mut(&rule.id) else {
+            return;
+        };
+        let Some(alert) = state.alerts.get_mut(&fingerprint) else {
+            return;
+        };
+        if observation.memory.is_some() && observation.memory != alert.memory {
+            alert.memory = observation.memory;
+            state.unsaved.insert(fingerprint);
+        }
+        match observation.seen {
+            Seen::Unknown => self.interrupt_absences(rule, &fingerprint),
+            Seen::Value => {
+                self.interrupt_absences(rule, &fingerprint);
+                let Some(breached) = observation.breached else {
+                    return;
+                };
+                let Some(alert) = self.state.alert_mut(&rule.id, &fingerprint) else {
+                    return;
+                };
+                if !breached.is_empty() || !alert.is_quiet() {
+                    let known = |value: f64| (!value.is_nan()).then_some(value);
+                    let more = alert.more();
+                    more.value = known(observation.value);
+                    more.limit = known(observation.limit);
+                    more.note = observation.note;
+                    more.added = rule.labels.clone();
+                }
+                self.see(rule, &fingerprint, breached, timing);
+            }
+            Seen::Absent if fresh => {}
+            Seen::Absent => self.absent(rule, &fingerprint, timing),
+        }
+    }
+
+    /// Only absences in a row count.
+    fn interrupt_absences(&mut self, rule: &RulePolicy, fingerprint: &Fingerprint) {
+        let Some(alert) = self.state.alert_mut(&rule.id, fingerprint) else {
+            return;
+        };
+        if alert.absences > 0 {
+            alert.absences = 0;
+            if !alert.is_quiet() {
+                self.dirty.alerts.insert((rule.id.clone(), *fingerprint));
+            }
+        }
+    }
+
+    /// The probe answered, and the series is not in its answer.
+    fn absent(&mut self, rule: &RulePolicy, fingerprint: &Fingerprint, timing: &Timing) {
+        let boot = self.state.boot;
+        let gone_after = self.policy.alerting.gone_after;
+        let Some(alert) = self.state.alert_mut(&rule.id, fingerprint) else {
+            return;
+        };
+        if let Some(absent) = rule.absent {
+            let since = alert.observed.unwrap_or(boot);
+            if timing.now.since(since) > absent {
+                self.dead_man(rule, fingerprint, timing);
+            }
+            return;
+        }
+        match rule.on_missing {
+            OnMissing::Ok => self.see(rule, fingerprint, Severities::NONE, timing),
+            OnMissing::Breach => {
+                let breached = [rule.severity].into_iter().collect();
+                let alert = alert.more();
+                (alert.value, alert.limit, alert.note) = (None, None, None);
+                alert.added = rule.labels.clone();
+                self.see(rule, fingerprint, breached, timing);
+            }
+            OnMissing::Keep => {
+                alert.absences += 1;
+                let gone = alert.absences >= gone_after;
+                let counts = !alert.is_quiet() || gone;
+                if gone {
+                    self.change(&rule.id, fingerprint, "gone", |alert| {
+                        alert.silence_machines();
+                        alert.absences = 0;
+                        alert.observed = None;
+                        alert.memory = None;
+                        if let Some(more) = &mut alert.more {
+                            more.buckets = Buckets::default();
+                        }
+                    });
+                    self.drop_gone(&rule.id, fingerprint);
+                }
+                if counts {
+                    self.dirty.alerts.insert((rule.id.clone(), *fingerprint));
+                }
+            }
+        }
+    }
+
+    /// What is gone frees its place; what it still has to say, or to remember of flapping, keeps it in view.
+    fn drop_gone(&mut self, rule: &RuleId, fingerprint: &Fingerprint) {
+        let Some(state) = self.state.rules.get_mut(rule) else {
+            return;
+        };
+        let idle = state.alerts.get(fingerprint).is_some_and(Alert::is_idle);
+        if idle {
+            if let Some(alert) = state.alerts.remove(fingerprint) {
+                state.live.remove(&alert.instance.labels);
+            }
+            state.unsaved.remove(fingerprint);
+        } else if let Some(alert) = state.alerts.get(fingerprint) {
+            state
+                .live
+                .insert(alert.instance.labels.clone(), *fingerprint);
+        }
+    }
+
+    /// Takes a new instance in, unless the rule has too many.
+    pub(crate) fn admit(&mut self, rule: &RulePolicy, instance: &Arc<Instance>) -> bool {
+        let Some(state) = self.state.rules.get_mut(&rule.id) else {
+            return false;
+        };
+        if state.alerts.contains_key(&instance.fingerprint) {
+            return true;
+        }
+        // Those that are gone hold no place; they are all in the list of those looked at.
+        let full = state.alerts.len() >= rule.max_instances && {
+            let live = state.live.values().filter_map(|f| state.alerts.get(f));
+            let gone = live.filter(|alert| alert.observed.is_none() && alert.is_quiet());
+            state.alerts.len() - gone.count() >= rule.max_instances
+        };
+        if full {
+            let full = meta_instance(meta::CARDINALITY, "rule", rule.id.as_str());
+            let words = format!(
+                "rule {:?} has {} instances: further ones are not judged; narrow its match, or raise max_instances",
+                rule.id.as_str(),
+                rule.max_instances
+            );
+            self.meta(&full, Severity::Warning, true, Some(&words.into()));
+            return false;
+        }
+        state
+            .alerts
+            .insert(instance.fingerprint, Alert::new(instance.clone()));
+        true
+    }
+
+    /// One known observation of an instance that exists.
+    pub(crate) fn see(
+        &mut self,
+        rule: &RulePolicy,
+        fingerprint: &Fingerprint,
+        breached: Severities,
+        timing: &Timing,
+    ) {
+        let counted = |alert: Option<&Alert>| {
+            let more = alert.and_then(|alert| alert.more.as_ref());
+            more.map(|more| more.buckets.breaches())
+        };
+        let before = counted(self.state.alert(&rule.id, fingerprint));
+        self.change(&rule.id, fingerprint, "threshold", |alert| {
+            alert.observe(breached, timing);
+        });
+        // Breaches that are counted, but do not suffice yet, outlive a restart.
+        if timing.at_least.is_some()
+            && before != counted(self.state.alert(&rule.id, fingerprint))
+            && let Some(state) = self.state.rules.get_mut(&rule.id)
+            && let Some(alert) = state.alerts.get(fingerprint)
+        {
+            let labels = alert.instance.labels.clone();
+            state.live.insert(labels, *fingerprint);
+            self.dirty.alerts.insert((rule.id.clone(), *fingerprint));
+        }
+    }
+
+    /// The dead-man's verdict: it speaks of its own severity alone, and is no observation.
+    fn dead_man(&mut self, rule: &RulePolicy, fingerprint: &Fingerprint, timing: &Timing) {
+        let (severity, now) = (rule.severity, timing.now);
+        if let Some(alert) = self.state.alert_mut(&rule.id, fingerprint) {
+            alert.more().added = rule.labels.clone();
+        }
+        self.change(&rule.id, fingerprint, "threshold", |alert| {
+            let phase = &mut alert.phases[severity.index()];
+            *phase = phase.next(true, now, timing.wait[severity], timing.keep[severity]);
+        });
+    }
+
+    /// Changes an alert's machines and draws the consequences: episode, history, flapping, acknowledgement.
+    pub(crate) fn change(
+        &mut self,
+        rule: &RuleId,
+        fingerprint: &Fingerprint,
+        cause: &'static str,
+        how: impl FnOnce(&mut Alert),
+    ) {
+        let now = self.now;
+        let stale_after = self.stale_after_of(rule);
+        let Some(state) = self.state.rules.get_mut(rule) else {
+            return;
+        };
+        let Some(alert) = state.alerts.get_mut(fingerprint) else {
+            return;
+        };
+        let was_stale = !alert.is_quiet() && alert.is_stale(now.at, stale_after);
+        let before = alert.standing();
+        let phases = alert.phases;
+        how(alert);
+        let after = alert.standing();
+        if alert.phases != phases {
+            self.dirty.alerts.insert((rule.clone(), *fingerprint));
+        }
+        if !alert.is_quiet() {
+            state
+                .live
+                .insert(alert.instance.labels.clone(), *fingerprint);
+        }
+        if before == after {
+            return;
+        }
+        let more = alert.more();
+        more.since = now.wall;
+        let firing = (before.severity().is_some(), after.severity().is_some());
+        match firing {
+            (false, true) => {
+                more.episode += 1;
+                more.started = Some(Started {
+                    at: now.at,
+                    wall: now.wall,
+                });
+                more.ended = None;
+                more.acknowledged_by = None;
+            }
+            (true, false) => {
+                more.ended = Some(Ended {
+                    wall: now.wall,
+                    cause: (cause != "threshold" && cause != "meta").then(|| cause.to_owned()),
+                });
+                more.severity = before.severity();
+                more.acknowledged_by = None;
+            }
+            _ => {}
+        }
+        if after.severity() > before.severity() {
+            more.acknowledged_by = None;
+        }
+        if after.severity().is_some() {
+            more.severity = after.severity();
+        }
+        if firing.0 != firing.1 && !more.meta && self.policy.alerting.flapping.is_some() {
+            alert.flap(now.at);
+        }
+        let value = alert.more.as_ref().and_then(|more| more.value);
+        if firing == (true, false) {
+            self.resolve_ledgers(fingerprint);
+        }
+        let stale = if was_stale { "+stale" } else { "" };
+        self.event(
+            Some((rule, fingerprint)),
+            Happening::Transition {
+                from: format!("{}{stale}", before.name()),
+                to: after.name(),
+                value,
+                cause,
+                suppressed_by: None,
+            },
+        );
+    }
+
+    fn resolve_ledgers(&mut self, fingerprint: &Fingerprint) {
+        for (key, ledger) in &mut self.state.ledgers {
+            if key.1 == *fingerprint {
+                ledger.resolve();
+                self.dirty.ledgers.insert(key.clone());
+            }
+        }
+    }
+}

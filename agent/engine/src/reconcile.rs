@@ -1,0 +1,391 @@
+//! Who is told what: desired against told, for every alert and notifier (alerting.md 1.5, decisions.md
+//! 12, 16, 18).
+
+use crate::alert::{Alert, Told};
+use crate::effect::Reason;
+use crate::group;
+use crate::model::{Fingerprint, NotifierId, RuleId, Severity};
+use crate::policy::RoutePolicy;
+use crate::turn::{Turn, is_due};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// One alert in need of a look.
+pub(crate) type Named = (RuleId, Fingerprint);
+
+/// Why a message goes out, and what it says of its alert.
+pub(crate) struct Decision {
+    pub(crate) reason: Reason,
+    pub(crate) content: Option<Severity>,
+    pub(crate) late: bool,
+    pub(crate) note: Option<String>,
+}
+
+impl Decision {
+    pub(crate) fn plain(reason: Reason, content: Option<Severity>) -> Self {
+        Decision {
+            reason,
+            content,
+            late: false,
+            note: None,
+        }
+    }
+
+    pub(crate) fn saying(self, note: &str) -> Self {
+        Decision {
+            note: Some(note.to_owned()),
+            ..self
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// The notify part of a round: every live alert, in order.
+    pub(crate) fn notify_all(&mut self) {
+        self.settle_metas();
+        let live = self.live();
+        self.mute_all(&live);
+        for (rule, fingerprint) in &live {
+            self.flaps(rule, fingerprint);
+            self.reconcile(rule, fingerprint);
+        }
+        for (rule, fingerprint) in &live {
+            self.escalate(rule, fingerprint);
+        }
+        self.flush_due();
+    }
+
+    /// One alert outside a round: a meta-alert, or one whose rule was removed.
+    pub(crate) fn notify_one(&mut self, rule: &RuleId, fingerprint: &Fingerprint) {
+        self.reconcile(rule, fingerprint);
+    }
+
+    /// Too many changes: one message, then silence until it settles.
+    fn flaps(&mut self, rule: &RuleId, fingerprint: &Fingerprint) {
+        let now = self.now.at;
+        let policy = self.policy.alerting.flapping;
+        let Some(alert) = self.state.alert_mut(rule, fingerprint) else {
+            return;
+        };
+        let Some(policy) = policy else {
+            if let Some(more) = &mut alert.more {
+                more.flaps.clear();
+                more.flapping = false;
+            }
+            return;
+        };
+        let changes = alert.flaps_within(&policy, now);
+        let content = alert.standing().severity();
+        let state = content.map_or("ok", Severity::name);
+        let Some(more) = &mut alert.more else { return };
+        let starts = match more.flapping {
+            false if changes >= policy.start => true,
+            true if changes <= policy.stop => false,
+            _ => return,
+        };
+        more.flapping = starts;
+        self.dirty.alerts.insert((rule.clone(), *fingerprint));
+        for (_, notifier) in self.routed(rule, fingerprint) {
+            let decision = if starts {
+                let told = self.told(rule, fingerprint, &notifier);
+                Decision::plain(Reason::FlapStart, told.content)
+            } else {
+                Decision::plain(Reason::FlapStop, content).saying(state)
+            };
+            self.queue_alert(rule, fingerprint, &notifier, decision);
+        }
+    }
+
+    /// Notifiers of the matching routes, in order, each with its route; each once.
+    pub(crate) fn routed(
+        &self,
+        rule: &RuleId,
+        fingerprint: &Fingerprint,
+    ) -> Vec<(usize, NotifierId)> {
+        let Some(alert) = self.state.alert(rule, fingerprint) else {
+            return Vec::new();
+        };
+        let severity = alert.last_severity();
+        let labels = alert.labels();
+        let mut found: Vec<(usize, NotifierId)> = Vec::new();
+        for (at, route) in self.policy.routes.iter().enumerate() {
+            if !route.matcher.takes(rule, severity, &labels) {
+                continue;
+            }
+            for notifier in &route.notify {
+                if !found.iter().any(|(_, known)| known == notifier) {
+                    found.push((at, notifier.clone()));
+                }
+            }
+            if !route.carry_on {
+                break;
+            }
+        }
+        found
+    }
+
+    pub(crate) fn told(
+        &self,
+        rule: &RuleId,
+        fingerprint: &Fingerprint,
+        notifier: &NotifierId,
+    ) -> Told {
+        let alert = self.state.alert(rule, fingerprint);
+        let more = alert.and_then(|alert| alert.more.as_ref());
+        more.and_then(|more| more.told.get(notifier))
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Every notifier that should hear of the alert, or did.
+    fn reconcile(&mut self, rule: &RuleId, fingerprint: &Fingerprint) {
+        let routed = self.routed(rule, fingerprint);
+        let Some(alert) = self.state.alert(rule, fingerprint) else {
+            return;
+        };
+        let Some(more) = &alert.more else { return };
+        let also = more
+            .told
+            .iter()
+            .filter(|(id, told)| told.content.is_some() && !routed.iter().any(|(_, r)| r == *id))
+            .map(|(id, _)| (None, id.clone()));
+        let all: Vec<(Option<usize>, NotifierId)> = routed
+            .iter()
+            .map(|(route, id)| (Some(*route), id.clone()))
+            .chain(also)
+            .collect();
+        for (route, notifier) in all {
+            self.reconcile_with(rule, fingerprint, route, &notifier);
+        }
+        self.end_waits(rule, fingerprint);
+    }
+
+    /// A wait ends at its time, whatever became of its alert.
+    fn end_waits(&mut self, rule: &RuleId, fingerprint: &Fingerprint) {
+        let now = self.now.at;
+        let Some(alert) = self.state.alert_mut(rule, fingerprint) else {
+            return;
+        };
+        let Some(more) = &mut alert.more else { return };
+        for told in more.told.values_mut() {
+            if is_due(told.waits_until, now) {
+                told.waits_until = None;
+                self.dirty.alerts.insert((rule.clone(), *fingerprint));
+            }
+        }
+    }
+
+    /// Waits of alerts that go out by themselves, outside a round.
+    pub(crate) fn end_due_waits(&mut self) {
+        let now = self.now.at;
+        let mut waiting: Vec<(Named, NotifierId)> = Vec::new();
+        for (rule, fingerprint) in self.live() {
+            let alert = self.state.alert(&rule, &fingerprint);
+            let Some(more) = alert.and_then(|alert| alert.more.as_ref()) else {
+                continue;
+            };
+            let due = more.told.iter().filter(|(_, t)| is_due(t.waits_until, now));
+            waiting.extend(due.map(|(id, _)| ((rule.clone(), fingerprint), id.clone())));
+        }
+        if waiting.is_empty() {
+            return;
+        }
+        self.mute_all(&self.live());
+        for ((rule, fingerprint), notifier) in waiting {
+            let routed = self.routed(&rule, &fingerprint);
+            if let Some((route, _)) = routed.iter().find(|(_, id)| *id == notifier) {
+                self.reconcile_with(&rule, &fingerprint, Some(*route), &notifier);
+            }
+            self.end_waits(&rule, &fingerprint);
+        }
+    }
+
+    fn reconcile_with(
+        &mut self,
+        rule: &RuleId,
+        fingerprint: &Fingerprint,
+        route: Option<usize>,
+        notifier: &NotifierId,
+    ) {
+        let routes = &self.policy.routes;
+        // One that is no longer routed to hears on under the first route that names it.
+        let at = route.or_else(|| routes.iter().position(|r| r.notify.contains(notifier)));
+        let route = at.and_then(|at| Some((at, routes.get(at)?)));
+        let told = self.told(rule, fingerprint, notifier);
+        let Some(alert) = self.state.alert(rule, fingerprint) else {
+            return;
+        };
+        let Some(more) = &alert.more else { return };
+        if more.flapping {
+            return;
+        }
+        let desired = alert.standing().severity();
+        if let Some((at, route)) = route
+            && !route.group_by.is_empty()
+            && !more.meta
+            && !told.ends_only
+        {
+            let news = desired.filter(|_| told.content != desired && !self.is_held(rule, alert));
+            let over = desired.is_none() && told.content.is_some();
+            if news.is_some() || over {
+                let labels = group::labels_of(route, alert);
+                self.touch_group(at, labels, notifier, news);
+            } else if self.repeats(rule, alert, &told, route, notifier) {
+                let decision = Decision::plain(Reason::Repeat, desired);
+                self.queue_alert(rule, fingerprint, notifier, decision);
+            }
+            return;
+        }
+        let decision = match (desired, told.content) {
+            (None, None) => None,
+            (None, Some(_)) => Some(Decision::plain(Reason::Resolve, None)),
+            (Some(_), None) if told.ends_only => None,
+            (Some(_), None) => {
+                let route = route.map(|(_, route)| route);
+                self.first(rule, fingerprint, route, notifier)
+            }
+            (Some(now), Some(before)) if now == before => {
+                let repeats = route
+                    .is_some_and(|(_, route)| self.repeats(rule, alert, &told, route, notifier));
+                repeats.then(|| Decision::plain(Reason::Repeat, desired))
+            }
+            (Some(_), Some(_)) if told.ends_only || !more.muted_by.is_empty() => None,
+            (Some(now), Some(before)) if now > before => {
+                Some(Decision::plain(Reason::Escalate, desired))
+            }
+            (Some(_), Some(_)) => Some(Decision::plain(Reason::Deescalate, desired)),
+        };
+        if let Some(decision) = decision {
+            self.queue_alert(rule, fingerprint, notifier, decision);
+        }
+    }
+
+    /// Whether nothing may be said of the firing alert now: it is muted, or `hold` still runs.
+    pub(crate) fn is_held(&self, rule: &RuleId, alert: &Alert) -> bool {
+        let Some(more) = &alert.more else {
+            return false;
+        };
+        let policy = self.policy.rules.iter().find(|policy| policy.id == *rule);
+        let hold = policy.map_or(Duration::ZERO, |policy| policy.hold);
+        let told = more.told.values().any(|told| told.content.is_some());
+        let since = more
+            .started
+            .map_or(hold, |started| self.now.at.since(started.at));
+        !more.muted_by.is_empty() || (!told && since < hold)
+    }
+
+    /// The first message of an episode: not while muted, held or waiting.
+    fn first(
+        &mut self,
+        rule: &RuleId,
+        fingerprint: &Fingerprint,
+        route: Option<&RoutePolicy>,
+        notifier: &NotifierId,
+    ) -> Option<Decision> {
+        let now = self.now.at;
+        let alert = self.state.alert(rule, fingerprint)?;
+        if self.is_held(rule, alert) {
+            return None;
+        }
+        let severity = alert.standing().severity()?;
+        let wait = route.map_or(Duration::ZERO, |route| route.group_wait);
+        let alert = self.state.alert_mut(rule, fingerprint)?;
+        let more = alert.more();
+        let started = more.started.map_or(now, |started| started.at);
+        if !wait.is_zero() && severity < Severity::Critical && !more.meta {
+            let told = more.told.entry(notifier.clone()).or_default();
+            let first_look = told.waits_until.is_none();
+            let until = *told.waits_until.get_or_insert(now + wait);
+            if first_look {
+                self.dirty.alerts.insert((rule.clone(), *fingerprint));
+            }
+            if now < until {
+                return None;
+            }
+        }
+        Some(Decision {
+            late: now > started,
+            ..Decision::plain(Reason::Fire, Some(severity))
+        })
+    }
+
+    /// Whether it is time to say again what was said last. Never in place of something undelivered.
+    fn repeats(
+        &self,
+        rule: &RuleId,
+        alert: &Alert,
+        told: &Told,
+        route: &RoutePolicy,
+        notifier: &NotifierId,
+    ) -> bool {
+        let (Some(more), Some(severity)) = (&alert.more, alert.standing().severity()) else {
+            return false;
+        };
+        let every = route.repeat[severity];
+        let due = told.delivered_at.map(|delivered| delivered + every);
+        let still = self.in_round
+            && !more.meta
+            && !told.ends_only
+            && told.content == Some(severity)
+            && more.muted_by.is_empty()
+            && more.acknowledged_by.is_none();
+        still
+            && !every.is_zero()
+            && is_due(due, self.now.at)
+            && !alert.is_stale(self.now.at, self.stale_after_of(rule))
+            && !self.is_undelivered(notifier, &alert.instance.fingerprint)
+    }
+
+    /// Nobody acknowledged: the next step hears the fire.
+    fn escalate(&mut self, rule: &RuleId, fingerprint: &Fingerprint) {
+        let policy = self.policy;
+        let Some(alert) = self.state.alert(rule, fingerprint) else {
+            return;
+        };
+        let Some(more) = &alert.more else { return };
+        let quiet = more.acknowledged_by.is_some() || !more.muted_by.is_empty() || more.flapping;
+        let Some(severity) = alert.standing().severity() else {
+            return;
+        };
+        if quiet || more.meta {
+            return;
+        }
+        let routed = self.routed(rule, fingerprint);
+        let routes: BTreeSet<usize> = routed.iter().map(|(route, _)| *route).collect();
+        let mut steps = Vec::new();
+        for route in routes.iter().filter_map(|at| policy.routes.get(*at)) {
+            let firsts = route
+                .notify
+                .iter()
+                .filter_map(|id| more.told.get(id)?.first_delivered_at);
+            let Some(first) = firsts.min() else { continue };
+            for step in &route.escalate {
+                if self.now.at.since(first) >= step.after {
+                    steps.extend(step.notify.iter().cloned());
+                }
+            }
+        }
+        for notifier in steps {
+            let hears_anyway = routed.iter().any(|(_, id)| *id == notifier);
+            if hears_anyway || self.told(rule, fingerprint, &notifier).content.is_some() {
+                continue;
+            }
+            self.ends_only(rule, fingerprint, &notifier);
+            let decision = Decision::plain(Reason::Escalation, Some(severity));
+            let decision = decision.saying("nobody acknowledged");
+            self.queue_alert(rule, fingerprint, &notifier, decision);
+        }
+    }
+
+    pub(crate) fn ends_only(
+        &mut self,
+        rule: &RuleId,
+        fingerprint: &Fingerprint,
+        notifier: &NotifierId,
+    ) {
+        if let Some(alert) = self.state.alert_mut(rule, fingerprint) {
+            let told = alert.more().told.entry(notifier.clone()).or_default();
+            told.ends_only = true;
+        }
+    }
+}

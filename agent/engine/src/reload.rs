@@ -1,0 +1,153 @@
+//! A new policy: what it no longer names ends (alerting.md 1.4, decisions.md 15).
+
+use crate::effect::Reason;
+use crate::metas::{is_meta, meta};
+use crate::model::{Fingerprint, Instance, NotifierId, ProcedureId, RuleId, Severity};
+use crate::reconcile::Decision;
+use crate::turn::Turn;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+impl Turn<'_> {
+    /// A new policy: rules that are gone resolve at once, cardinality is counted anew.
+    pub(crate) fn reload(&mut self) {
+        let known: BTreeSet<&RuleId> = self.policy.rules.iter().map(|rule| &rule.id).collect();
+        let gone: Vec<RuleId> = self
+            .state
+            .rules
+            .iter()
+            .filter(|(id, _)| !known.contains(id) && !is_meta(id))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in gone {
+            self.remove_rule(&id);
+        }
+        self.forget_notifiers();
+        self.end_meta(meta::CARDINALITY);
+        let probes_of_failing: Vec<Arc<Instance>> = self.metas_of_removed_rules(&known);
+        for instance in probes_of_failing {
+            self.meta(&instance, Severity::Warning, false, None);
+        }
+        let procedures: BTreeSet<&ProcedureId> = self
+            .policy
+            .procedures
+            .iter()
+            .map(|procedure| &procedure.id)
+            .collect();
+        let dropped: Vec<(ProcedureId, Fingerprint)> = self
+            .state
+            .ledgers
+            .keys()
+            .filter(|(procedure, _)| !procedures.contains(procedure))
+            .cloned()
+            .collect();
+        for key in dropped {
+            // What runs ends by itself; its report finds nothing and is dropped.
+            self.state.ledgers.remove(&key);
+            self.dirty.ledgers.insert(key);
+        }
+    }
+
+    fn metas_of_removed_rules(&self, known: &BTreeSet<&RuleId>) -> Vec<Arc<Instance>> {
+        let failing = self.state.rules.get(&RuleId::new(meta::RULE_FAILING));
+        let alerts = failing.into_iter().flat_map(|rule| rule.alerts.values());
+        alerts
+            .filter(|alert| {
+                let rule = alert.instance.labels.get("rule").map(RuleId::new);
+                rule.is_none_or(|rule| !known.contains(&rule))
+            })
+            .map(|alert| alert.instance.clone())
+            .collect()
+    }
+
+    fn remove_rule(&mut self, id: &RuleId) {
+        let Some(rule) = self.state.rules.get(id) else {
+            return;
+        };
+        let alerts: Vec<Fingerprint> = rule.live.values().copied().collect();
+        for fingerprint in &alerts {
+            self.change(id, fingerprint, "rule_removed", |alert| {
+                alert.silence_machines();
+                alert.memory = None;
+            });
+            self.end_flapping(id, fingerprint);
+            self.notify_one(id, fingerprint);
+        }
+        let Some(rule) = self.state.rules.get_mut(id) else {
+            return;
+        };
+        rule.unsaved.clear();
+        let stored = rule
+            .alerts
+            .iter()
+            .filter(|(_, alert)| alert.is_worth_a_row());
+        let stored = stored.map(|(fingerprint, _)| (id.clone(), *fingerprint));
+        self.dirty.alerts.extend(stored);
+        rule.alerts.retain(|fingerprint, alert| {
+            alert.observed = None;
+            alerts.contains(fingerprint)
+        });
+        self.dirty.rounds.insert(id.clone());
+        self.state.stale_after.remove(id);
+    }
+
+    /// What flaps hears no more of its own: those told only that it flaps hear that it is over.
+    fn end_flapping(&mut self, id: &RuleId, fingerprint: &Fingerprint) {
+        let Some(alert) = self.state.alert_mut(id, fingerprint) else {
+            return;
+        };
+        let more = alert.more();
+        more.flaps.clear();
+        more.buckets = crate::buckets::Buckets::default();
+        more.told
+            .values_mut()
+            .for_each(|told| told.waits_until = None);
+        if !std::mem::take(&mut more.flapping) {
+            return;
+        }
+        for (_, notifier) in self.routed(id, fingerprint) {
+            if self.told(id, fingerprint, &notifier).content.is_none() {
+                let decision = Decision::plain(Reason::FlapStop, None).saying("ok");
+                self.queue_alert(id, fingerprint, &notifier, decision);
+            }
+        }
+    }
+
+    /// Messages to notifiers that are no longer configured, and what those were told, are forgotten.
+    fn forget_notifiers(&mut self) {
+        let known: BTreeSet<&NotifierId> = self.policy.notifiers.iter().collect();
+        let dropped: Vec<_> = self
+            .state
+            .outbox
+            .keys()
+            .filter(|(notifier, _)| !known.contains(notifier))
+            .cloned()
+            .collect();
+        for key in dropped {
+            self.state.outbox.remove(&key);
+            self.dirty.slots.insert(key);
+        }
+        for (id, rule) in &mut self.state.rules {
+            for fingerprint in rule.live.values() {
+                let more = rule.alerts.get_mut(fingerprint);
+                let Some(more) = more.and_then(|alert| alert.more.as_mut()) else {
+                    continue;
+                };
+                let before = more.told.len();
+                more.told.retain(|notifier, _| known.contains(notifier));
+                if more.told.len() != before {
+                    self.dirty.alerts.insert((id.clone(), *fingerprint));
+                }
+            }
+        }
+        let groups = self.state.groups.iter().filter(|(_, group)| {
+            let route = self.policy.routes.get(group.route);
+            !route.is_some_and(|route| route.notify.contains(&group.notifier))
+        });
+        let groups: Vec<String> = groups.map(|(key, _)| key.clone()).collect();
+        for key in groups {
+            self.state.groups.remove(&key);
+            self.dirty.groups.insert(key);
+        }
+    }
+}
