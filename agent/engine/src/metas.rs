@@ -31,7 +31,8 @@ impl Turn<'_> {
             active,
             summary,
         } = condition;
-        self.meta(&alert, severity, active, Some(&summary));
+        // The agent says what holds: a corrected file is corrected, and needs no time to settle.
+        self.meta_kept(&alert, severity, active, Some(&summary), Duration::ZERO);
     }
 
     /// `watchfire_probe_failing` turns on with age, and off with a success alone.
@@ -60,6 +61,18 @@ impl Turn<'_> {
         severity: Severity,
         active: bool,
         summary: Option<&Arc<str>>,
+    ) {
+        let keep = self.policy.alerting.meta_keep;
+        self.meta_kept(instance, severity, active, summary, keep);
+    }
+
+    fn meta_kept(
+        &mut self,
+        instance: &Arc<Instance>,
+        severity: Severity,
+        active: bool,
+        summary: Option<&Arc<str>>,
+        keep: Duration,
     ) {
         let rule = &instance.rule;
         let known = self.state.alert(rule, &instance.fingerprint).is_some();
@@ -90,7 +103,7 @@ impl Turn<'_> {
             stale_after: Duration::MAX,
             tolerance: Duration::MAX,
             wait: PerSeverity::all(Duration::ZERO),
-            keep: PerSeverity::all(self.policy.alerting.meta_keep),
+            keep: PerSeverity::all(keep),
             at_least: None,
         };
         let breached = if active {

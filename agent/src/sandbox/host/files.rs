@@ -197,7 +197,6 @@ fn metadata(stat: &Stat) -> wit::files::Metadata {
 
 /// Seconds since 1970; what was changed before is 0.
 #[expect(
-    clippy::unnecessary_fallible_conversions,
     clippy::useless_conversion,
     reason = "the type of st_mtime differs between processors"
 )]
