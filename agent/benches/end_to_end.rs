@@ -179,8 +179,8 @@ fn reloads(agent: &Agent) -> Vec<u64> {
 
 /// Memory and CPU of the stock host monitoring.
 fn idle(every: &str, minutes: f64) {
-    let folder = Folder::new(&format!(
-        "packs = [\"host\"]\n\n[[probe]]\nid = \"host\"\nplugin = \"probe-host\"\nevery = \"{every}\"\ntimeout = \"900ms\"\ngrant = {{ system = true }}\n"
+    let folder = Folder::with_host_pack(&format!(
+        "[[probe]]\nid = \"host\"\nplugin = \"probe-host\"\nevery = \"{every}\"\ntimeout = \"900ms\"\ngrant = {{ system = true }}\n"
     ));
     let agent = Agent::start(&folder);
     let rules = agent

@@ -172,18 +172,19 @@ async fn attempt(
     let outcome = result.as_ref().map_or_else(CallError::name, |_| "ok");
     let plugin = &live.config.plugin;
     metrics.plugin_call(plugin, Kind::Notifier, notifier.as_str(), outcome, &cost);
-    outcome_of(result.map(|receipt| receipt.remote_id))
+    outcome_of(result.map(|receipt| receipt.remote_id), cost.answers > 0)
 }
 
-/// The error's case decides whether it is tried again.
-fn outcome_of(result: Result<Option<String>, CallError>) -> DeliveryOutcome {
+/// The error's case decides whether it is tried again; `answered` tells a service that refuses from a
+/// connection that fails.
+fn outcome_of(result: Result<Option<String>, CallError>, answered: bool) -> DeliveryOutcome {
     match result {
         Ok(remote_id) => DeliveryOutcome::Accepted { remote_id },
         Err(CallError::Unavailable {
             message,
             retry_after,
         }) => DeliveryOutcome::Failed {
-            answered: retry_after.is_some() || message.contains("answered"),
+            answered,
             message,
             retry_after,
         },

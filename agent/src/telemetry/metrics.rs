@@ -189,6 +189,7 @@ mod tests {
             memory_bytes: 1 << 20,
             bytes_out: 77,
             requests: 1,
+            answers: 0,
             refusals: 4,
         };
         metrics.plugin_call("probe-host", Kind::Probe, "host", "ok", &cost);

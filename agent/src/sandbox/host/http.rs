@@ -480,6 +480,7 @@ impl HostState {
         self.cost.requests += 1;
         let response = self.using.reach.http(request, self.left()).await?;
         self.cost.bytes_out += response.bytes_out;
+        self.cost.answers += 1;
         Ok(response)
     }
 }

@@ -30,6 +30,14 @@ impl Folder {
         folder
     }
 
+    /// As [`Folder::new`], with the host's rules.
+    pub fn with_host_pack(config: &str) -> Self {
+        let folder = Folder::new(config);
+        let head = HEAD.replace("[api]", "packs = [\"host\"]\n\n[api]");
+        folder.write("watchfire.toml", &format!("{head}\n{config}"));
+        folder
+    }
+
     /// Without a configuration: the agent monitors the host with what is built in.
     pub fn empty() -> Self {
         let root = tempfile::Builder::new()
