@@ -130,6 +130,7 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
     };
     let (reloader, generation) = Reloader::start(setup).await;
 
+    let over = conditions_over(&engine.0, &generation.borrow());
     let running = pipeline::spawn(pipeline::Parts {
         clock: clock.clone(),
         generation: generation.clone(),
@@ -140,6 +141,10 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
     });
     if let Some(reason) = opened.lost {
         tell_lost_state(&notices, &reason).await;
+    }
+    for condition in over {
+        // The alert stage drains them while this waits.
+        let _ = notices.send(Notice::Condition(condition)).await;
     }
     let (config_in, config_out) = watch::channel(config.clone());
     let status = status::follow(
@@ -314,6 +319,28 @@ fn code_cache(data_dir: &Path) -> Option<CodeCache> {
             tracing::warn!(error, "compiled code is not kept: every start compiles");
         })
         .ok()
+}
+
+/// Conditions of the process before that nobody will end: what it said of its store and of its state,
+/// and refusals of plugins that are gone.
+fn conditions_over(state: &State, generation: &Generation) -> Vec<Condition> {
+    let refused = |name: &str| generation.plugins.rejection(name).is_some();
+    let alerts = state.alerts();
+    let over = alerts.iter().filter(|view| {
+        let labels = &view.instance.labels;
+        match view.instance.rule.as_str() {
+            "watchfire_state_lost" | "watchfire_store_degraded" => true,
+            "watchfire_plugin_rejected" => !labels.get("plugin").is_some_and(refused),
+            _ => false,
+        }
+    });
+    over.map(|view| Condition {
+        alert: view.instance.clone(),
+        severity: view.snapshot.severity,
+        active: false,
+        summary: "over since the restart".into(),
+    })
+    .collect()
 }
 
 /// `watchfire_state_lost` stays until the next start: silences and acknowledgements are gone, and
