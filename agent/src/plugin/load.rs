@@ -3,8 +3,10 @@
 use super::cache::{Artefact, CacheKey, CodeCache};
 use super::compile::{CompileFailure, Compiler};
 use super::registry::{Installed, Origin, Stage};
+use super::stock::Stock;
 use crate::sandbox::types::CallError;
 use crate::sandbox::{Component, LoadError, Sandbox};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
@@ -23,19 +25,26 @@ pub(super) struct Candidate {
 /// The bytes of a component.
 #[derive(Clone, Debug)]
 pub(super) enum Bytes {
-    /// In the binary; untouched pages cost nothing.
-    Embedded(&'static [u8]),
+    /// In the binary, packed; untouched pages cost nothing.
+    Embedded(&'static Stock),
     /// Read from a file.
     Read(Arc<[u8]>),
 }
 
-impl std::ops::Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
+impl Bytes {
+    /// The component itself.
+    pub(super) fn get(&self) -> Cow<'_, [u8]> {
         match self {
-            Bytes::Embedded(bytes) => bytes,
-            Bytes::Read(bytes) => bytes,
+            Bytes::Embedded(stock) => stock.bytes().into(),
+            Bytes::Read(bytes) => Cow::Borrowed(bytes),
+        }
+    }
+
+    /// Bytes of the component.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Bytes::Embedded(stock) => stock.size,
+            Bytes::Read(bytes) => bytes.len(),
         }
     }
 }
@@ -107,7 +116,7 @@ impl Loader {
             None => {
                 let artefact = self
                     .compiler
-                    .compile(&candidate.bytes)
+                    .compile(&candidate.bytes.get())
                     .await
                     .map_err(LoadFailure::Compile)?;
                 compile_time = Some(started.elapsed());

@@ -286,7 +286,7 @@ impl Survey {
         Some(Want::Load(Candidate {
             name: name.clone(),
             origin: Origin::Stock,
-            bytes: Bytes::Embedded(stock.bytes),
+            bytes: Bytes::Embedded(stock),
             sha256: stock.sha256,
             stub_wasi,
         }))

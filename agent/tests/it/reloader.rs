@@ -9,7 +9,12 @@ use watchfire::plugin::{UseState, stock};
 
 /// The component that the tests drop in under other names.
 fn threshold() -> &'static [u8] {
-    stock::find("rule-threshold").expect("a stock plugin").bytes
+    static BYTES: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    BYTES.get_or_init(|| {
+        stock::find("rule-threshold")
+            .expect("a stock plugin")
+            .bytes()
+    })
 }
 
 /// A component without imports and exports: valid, and of no world of ours.
@@ -332,7 +337,7 @@ async fn a_refused_drop_in_leaves_the_stock_plugin_its_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_without_a_table_runs_under_its_files_name_with_defaults_and_no_grants() {
-    let probe = stock::find("probe-host").expect("a stock plugin").bytes;
+    let probe = &stock::find("probe-host").expect("a stock plugin").bytes();
     let mut bed = Bed::new("").start().await;
     bed.drop_in("own-probe", &version(probe, 1));
     // It asks for `system`, and nobody grants it: the trial says so before anything runs.

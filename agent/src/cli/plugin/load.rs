@@ -74,7 +74,7 @@ fn read(file: &Path) -> Result<(String, Vec<u8>), Failure> {
     if !file.exists()
         && let Some(stock) = file.to_str().and_then(stock::find)
     {
-        return Ok((stock.name.to_owned(), stock.bytes.to_vec()));
+        return Ok((stock.name.to_owned(), stock.bytes()));
     }
     let failed = |error: std::io::Error| {
         let names: Vec<&str> = stock::all().iter().map(|stock| stock.name).collect();
