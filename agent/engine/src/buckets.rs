@@ -25,6 +25,8 @@ impl Buckets {
             };
         }
         let index = index(rule, born, now);
+        // After a lost state the buckets are aligned anew: what lies ahead was another alignment's.
+        self.verdicts.retain(|(at, _)| *at <= index);
         match self.verdicts.back_mut() {
             Some((last, verdict)) if *last == index => *verdict = breached,
             _ => self.verdicts.push_back((index, breached)),
@@ -57,7 +59,7 @@ impl Buckets {
         let recent = self
             .verdicts
             .iter()
-            .filter(|(at, _)| index.saturating_sub(*at) < of);
+            .filter(|(at, _)| *at <= index && index - at < of);
         let (known, breaching) = recent.fold((0, 0), |(known, breaching), (_, verdict)| {
             (known + 1, breaching + u64::from(verdict.contains(severity)))
         });

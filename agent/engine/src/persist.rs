@@ -124,13 +124,20 @@ impl Turn<'_> {
                 put(Table::Engine, key, None);
             }
         }
-        if dirty.engine {
+        // With the first row that anything needs; an idle agent writes none.
+        let first = !self.state.stored && !records.is_empty();
+        if dirty.engine || first {
+            self.state.stored = true;
             let record = EngineRecord {
                 born: self.state.born,
                 paused: self.state.paused,
                 host_starts: self.state.host_starts.clone(),
             };
-            put(Table::Engine, ENGINE.to_owned(), json(&record));
+            records.push(RecordChange {
+                table: Table::Engine,
+                key: ENGINE.to_owned(),
+                body: json(&record),
+            });
         }
         self.effects.records = records;
     }

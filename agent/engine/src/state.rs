@@ -34,6 +34,8 @@ pub struct State {
     pub(crate) paused: bool,
     /// No round since the start, the restart or the resume: what came due meanwhile waits for its data.
     pub(crate) unjudged: bool,
+    /// The engine's own record is stored: the begin of its life outlives a restart.
+    pub(crate) stored: bool,
     /// Numbers the messages in the order in which they were decided upon.
     pub(crate) decided: u64,
     /// Starts of attempts on this host within the last hour.
@@ -115,6 +117,7 @@ impl State {
             silences: BTreeMap::new(),
             paused: false,
             unjudged: false,
+            stored: false,
             decided: 0,
             host_starts: VecDeque::new(),
             stale_after: BTreeMap::new(),

@@ -10,16 +10,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use toml::{Table, Value};
-use watchfire_engine::effect::Table as Rows;
+use watchfire_engine::effect::{AlertSnapshot, Happening, Table as Rows};
 use watchfire_engine::input::{
     ActionOutcome, ActionReport, Command, CommandKind, Condition, DeliveryOutcome, DeliveryReport,
     Input, Observation, ProbeRun, Round, RuleRound, Seen, Silence,
 };
-use watchfire_engine::model::{Instance, Labels, Moment, Now, ProbeId, RuleId, Severity, WallTime};
+use watchfire_engine::model::{
+    Fingerprint, Instance, Labels, Moment, Now, ProbeId, RuleId, Severity, WallTime,
+};
 use watchfire_engine::{Effects, Policy, Send, State, step};
 
 /// The wall clock at second 0 of a scenario, in milliseconds since 1970.
-pub(crate) const EPOCH_MS: i64 = 1_700_000_000_000;
+const EPOCH_MS: i64 = 1_700_000_000_000;
 
 /// The engine's own clock at second 0: not zero, so that nothing leans on it.
 const BEGIN_MS: u64 = 1_000_000;
@@ -94,6 +96,8 @@ pub(crate) struct Driver {
     slow: Option<u64>,
     traps: Vec<(String, u64, u64)>,
     wall_step: i64,
+    /// Second in which each alert last began to fire.
+    started: BTreeMap<Fingerprint, u64>,
     now: u64,
     end: u64,
     numbers: Numbers,
@@ -167,6 +171,7 @@ impl Driver {
             slow: None,
             traps: Vec::new(),
             wall_step: 0,
+            started: BTreeMap::new(),
             now: 0,
             end: ms(Span::deserialize(test["end"].clone()).expect("end")),
             numbers: Numbers::default(),
@@ -223,18 +228,13 @@ impl Driver {
 
     /// Events first, then due timers, then the round.
     fn instant(&mut self) {
-        let back = match self.outage {
-            Outage::None => false,
-            Outage::Dead { .. } => {
-                self.restart();
-                true
-            }
-            Outage::Asleep { from, .. } => {
-                self.resume(from);
-                true
-            }
-        };
-        self.outage = Outage::None;
+        let outage = std::mem::replace(&mut self.outage, Outage::None);
+        let back = outage != Outage::None;
+        match outage {
+            Outage::None => {}
+            Outage::Dead { .. } => self.restart(),
+            Outage::Asleep { from, .. } => self.resume(from),
+        }
         while self.events.front().is_some_and(|e| ms(e.at) <= self.now) {
             let event = self.events.pop_front().expect("an event");
             self.event(event);
@@ -294,6 +294,15 @@ impl Driver {
             };
         }
         for event in &effects.events {
+            if let (Happening::Transition { from, to, .. }, Some(alert)) =
+                (&event.what, event.fingerprint)
+            {
+                let fires =
+                    |state: &str| state.starts_with("firing") || state.starts_with("recovering");
+                if !fires(from) && fires(to) {
+                    self.started.insert(alert, self.now / 1_000);
+                }
+            }
             let line = print::event(event, &self.numbers);
             self.line(line);
         }
@@ -334,7 +343,6 @@ impl Driver {
             self.outage = Outage::Dead { until };
             return;
         }
-        let rules = &self.config.rule;
         let added = |rule: &str| -> Vec<String> {
             let policies = self
                 .policy
@@ -345,8 +353,13 @@ impl Driver {
                 .flat_map(|p| p.labels.iter().map(|(key, _)| key.to_owned()))
                 .collect()
         };
-        debug_assert!(rules.len() == self.policy.rules.len());
-        let mut line = print::send(&send, self.wall_step, &added);
+        let since = |alert: &AlertSnapshot| {
+            self.started
+                .get(&alert.fingerprint)
+                .copied()
+                .unwrap_or_default()
+        };
+        let mut line = print::send(&send, &since, &added);
         let meta = send.notification.alerts[0]
             .rule
             .as_str()

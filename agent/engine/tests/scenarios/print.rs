@@ -1,6 +1,5 @@
 //! Effects as timeline lines.
 
-use crate::driver::EPOCH_MS;
 use std::collections::BTreeMap;
 use watchfire_engine::Send;
 use watchfire_engine::effect::{ActionStep, AlertSnapshot, Event, Happening, Reason};
@@ -27,8 +26,12 @@ fn name(alert: &AlertSnapshot, added: &dyn Fn(&str) -> Vec<String>) -> String {
     Instance::new(alert.rule.clone(), labels).to_string()
 }
 
-/// One attempt to send, without its answer. `wall_step` is how far the wall clock was moved.
-pub(crate) fn send(send: &Send, wall_step: i64, added: &dyn Fn(&str) -> Vec<String>) -> String {
+/// One attempt to send, without its answer. `since` tells when an alert began to fire.
+pub(crate) fn send(
+    send: &Send,
+    since: &dyn Fn(&AlertSnapshot) -> u64,
+    added: &dyn Fn(&str) -> Vec<String>,
+) -> String {
     let notification = &send.notification;
     let alert = &notification.alerts[0];
     let named = name(alert, added);
@@ -57,9 +60,7 @@ pub(crate) fn send(send: &Send, wall_step: i64, added: &dyn Fn(&str) -> Vec<Stri
         Reason::ApprovalWanted => format!("approval_wanted {named}"),
     };
     if notification.late {
-        let started = i64::try_from(alert.started_at.0).expect("milliseconds");
-        let since = (started - wall_step - EPOCH_MS) / 1_000;
-        line.push_str(&format!(" (since {since}s)"));
+        line.push_str(&format!(" (since {}s)", since(alert)));
     }
     if send.notifier.as_str() != "default" {
         line.push_str(&format!(" -> {}", send.notifier));
