@@ -197,12 +197,13 @@ async fn the_guest_hears_of_a_late_answer_before_its_own_end() {
         panic!("not unavailable but {late:?}")
     };
     assert!(
-        why.message.contains("no whole answer within 1"),
+        why.message.contains("no whole answer within 2"),
         "{}",
         why.message
     );
-    // It was told what is left of the call less the time for its last words.
-    assert_eq!(state.left(), Duration::ZERO);
+    // It was told what is left of the call less the time for its last words, a tenth of a short call.
+    assert!(state.left() < Duration::from_millis(25), "{:?}", state.left());
+    assert!(Instant::now() < state.deadline, "the guest itself is not late");
 }
 
 #[tokio::test]
