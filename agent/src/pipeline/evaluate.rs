@@ -435,7 +435,11 @@ fn view(live: &LiveRule, result: &Result<Vec<Observation>, Arc<str>>, at: Now) -
     let worst = observations
         .iter()
         .filter(|o| o.seen == Seen::Value)
-        .max_by_key(|o| o.breached.and_then(Severities::highest));
+        .max_by(|a, b| {
+            let severity = |o: &Observation| o.breached.and_then(Severities::highest);
+            let by_severity = severity(a).cmp(&severity(b));
+            by_severity.then(a.value.total_cmp(&b.value))
+        });
     let known = |value: f64| (!value.is_nan()).then_some(value);
     RuleView {
         id: live.config.id.clone(),
