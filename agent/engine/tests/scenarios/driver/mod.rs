@@ -1,23 +1,23 @@
 //! Everything around the engine, simulated: the virtual clock, probes, services, actions, the store.
 
-use crate::config::{Adaptive, Config, Span, merge};
-use crate::judge::{self, History};
-use crate::parse::{Answer, Samples};
+mod events;
+mod rounds;
+
+use crate::config::{Config, Span, merge};
+use crate::judge::History;
+use crate::parse::Samples;
 use crate::print::{self, Numbers};
 use crate::timeline::Line;
+use events::At;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 use toml::{Table, Value};
 use watchfire_engine::effect::{AlertSnapshot, Happening, Table as Rows};
 use watchfire_engine::input::{
-    ActionOutcome, ActionReport, Command, CommandKind, Condition, DeliveryOutcome, DeliveryReport,
-    Input, Observation, ProbeRun, Round, RuleRound, Seen, Silence,
+    ActionOutcome, ActionReport, DeliveryOutcome, DeliveryReport, Input,
 };
-use watchfire_engine::model::{
-    Fingerprint, Instance, Labels, Moment, Now, ProbeId, RuleId, Severity, WallTime,
-};
+use watchfire_engine::model::{Fingerprint, Moment, Now, WallTime};
 use watchfire_engine::{Effects, Policy, Send, State, step};
 
 /// The wall clock at second 0 of a scenario, in milliseconds since 1970.
@@ -28,32 +28,6 @@ const BEGIN_MS: u64 = 1_000_000;
 
 /// How long an action takes unless the scenario says so.
 const ACTION_MS: u64 = 2_000;
-
-/// What happens at one instant of `[[test.at]]`.
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct At {
-    at: Span,
-    ack: Option<String>,
-    silence: Option<RawSilence>,
-    reload: Option<Value>,
-    crash_until: Option<Span>,
-    mode: Option<String>,
-    suspend_until: Option<Span>,
-    clock_step: Option<String>,
-    evaluation_takes: Option<Span>,
-    rule_traps: Option<String>,
-    until: Option<Span>,
-}
-
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSilence {
-    rule: String,
-    from: Span,
-    to: Span,
-    scope: Option<Vec<String>>,
-}
 
 /// When the process dies.
 #[derive(Clone, Copy, PartialEq)]
@@ -397,284 +371,6 @@ impl Driver {
     fn line(&mut self, text: Option<String>) {
         let at_secs = self.now / 1_000;
         self.lines.extend(text.map(|text| Line { at_secs, text }));
-    }
-
-    fn event(&mut self, event: At) {
-        if let Some(rule) = &event.ack {
-            let firing = self
-                .state
-                .alerts()
-                .into_iter()
-                .filter(|view| view.instance.rule.as_str() == rule && view.severity.is_some());
-            let firing: Vec<_> = firing.map(|view| view.instance.fingerprint).collect();
-            for alert in firing {
-                self.command(CommandKind::Acknowledge { alert });
-            }
-        }
-        if let Some(silence) = &event.silence {
-            let wall = |span: Span| WallTime(EPOCH_MS as u64 + ms(span));
-            let scope = |name: &str, unset: bool| match &silence.scope {
-                None => unset,
-                Some(names) => names.iter().any(|n| n == name),
-            };
-            self.command(CommandKind::Silence(Silence {
-                id: format!("{}@{}", silence.rule, self.now).into(),
-                rules: vec![silence.rule.as_str().into()],
-                labels: Vec::new(),
-                from: wall(silence.from),
-                until: wall(silence.to),
-                notify: scope("notify", true),
-                recover: scope("recover", true),
-                owner: "test".into(),
-                reason: "test".into(),
-            }));
-        }
-        match &event.reload {
-            Some(Value::Table(tables)) => self.reload(tables),
-            Some(_) => self.config_invalid(true),
-            None => {}
-        }
-        if let Some(step) = &event.clock_step {
-            let (sign, text) = match step.strip_prefix('-') {
-                Some(text) => (-1, text),
-                None => (1, step.as_str()),
-            };
-            let by = watchfire_engine::model::parse_duration(text).expect("a clock step");
-            self.wall_step += sign * i64::try_from(by.as_millis()).expect("a clock step");
-        }
-        if let Some(takes) = event.evaluation_takes {
-            self.slow = Some(ms(takes));
-        }
-        if let Some(rule) = &event.rule_traps {
-            let until = event.until.map_or(u64::MAX, ms);
-            self.traps.push((rule.clone(), ms(event.at), until));
-        }
-        if let Some(until) = event
-            .suspend_until
-            .map(ms)
-            .filter(|until| *until > self.now)
-        {
-            self.outage = Outage::Asleep {
-                from: self.now,
-                until,
-            };
-        }
-        if let Some(until) = event.crash_until.map(ms).filter(|until| *until > self.now) {
-            match event.mode.as_deref() {
-                None | Some("idle") => self.outage = Outage::Dead { until },
-                Some("before_send") => self.crash = Some((CrashMode::BeforeSend, until)),
-                Some("after_send") => self.crash = Some((CrashMode::AfterSend, until)),
-                Some(other) => panic!("mode = {other:?}"),
-            }
-        }
-    }
-
-    fn command(&mut self, what: CommandKind) {
-        self.feed(Input::Command(Command {
-            by: "test".into(),
-            what,
-        }));
-    }
-
-    /// Each table that is named takes the place of the running one.
-    fn reload(&mut self, tables: &Table) {
-        for (key, value) in tables {
-            self.tables.insert(key.clone(), value.clone());
-        }
-        self.config = Config::read(&self.tables);
-        self.policy = self.config.policy();
-        self.feed(Input::Reload);
-        self.config_invalid(false);
-    }
-
-    fn config_invalid(&mut self, active: bool) {
-        let rule = RuleId::new("watchfire_config_invalid");
-        self.feed(Input::Condition(Condition {
-            alert: Arc::new(Instance::new(rule, Labels::default())),
-            severity: Severity::Warning,
-            active,
-            summary: "the configuration is invalid".into(),
-        }));
-    }
-
-    fn restart(&mut self) {
-        let rows = self
-            .rows
-            .iter()
-            .map(|((table, key), body)| (*table, key.clone(), body.clone()));
-        let rows: Vec<_> = rows.collect();
-        let (state, effects, errors) = State::restore(rows, &self.policy, self.clock());
-        assert_eq!(errors, [], "own records can be read");
-        self.state = state;
-        self.running.clear();
-        self.begin_grid();
-        self.carry_out(effects);
-        self.note_states();
-    }
-
-    fn resume(&mut self, from: u64) {
-        self.begin_grid();
-        let lost = Duration::from_millis(self.now - from);
-        self.feed(Input::Resumed { lost });
-    }
-
-    fn begin_grid(&mut self) {
-        self.busy_until = self.now;
-        for (at, ..) in self.probes.values_mut() {
-            *at = self.now;
-        }
-    }
-
-    fn round(&mut self) {
-        let due: Vec<String> = self
-            .probes
-            .iter()
-            .filter(|(_, (at, ..))| *at <= self.now)
-            .map(|(probe, _)| probe.clone())
-            .collect();
-        if due.is_empty() {
-            return;
-        }
-        let mut round = Round::default();
-        let slow = self.slow.take();
-        if let Some(takes) = slow {
-            self.busy_until = self.now + takes;
-        }
-        for probe in &due {
-            let (at, every, _) = &mut self.probes.get_mut(probe).expect("a probe");
-            *at = self.now + *every;
-            let mut missed = 0;
-            while *at < self.busy_until {
-                *at += *every;
-                missed += 1;
-            }
-            round.missed = round.missed.max(missed);
-            let every = Duration::from_millis(*every);
-            round.probes.push(self.collect(probe, every));
-        }
-        for rule in &self.config.rule {
-            let Some(metric) = rule.metric.as_ref().filter(|metric| due.contains(metric)) else {
-                continue;
-            };
-            let id = RuleId::new(rule.id.as_str());
-            let every = Duration::from_millis(self.probes[metric].1);
-            let trapped = self
-                .traps
-                .iter()
-                .any(|(name, from, until)| *name == rule.id && (*from..*until).contains(&self.now));
-            let result = if trapped {
-                Err("the component trapped".into())
-            } else {
-                Ok(self.judge(rule, &id))
-            };
-            round.rules.push(RuleRound {
-                rule: id,
-                every,
-                result,
-            });
-        }
-        self.feed(Input::Round(round));
-        self.adapt(&due);
-    }
-
-    /// One turn of a probe: it fails where all its series do.
-    fn collect(&mut self, probe: &str, every: Duration) -> ProbeRun {
-        let secs = self.now as f64 / 1_000.0;
-        let mut answered = false;
-        for (at, series) in self.samples.iter().enumerate() {
-            if series.metric != probe {
-                continue;
-            }
-            let answer = series.at(secs);
-            answered |= answer != Answer::Error;
-            if let Answer::Value(value) = answer {
-                self.seen.insert(at);
-                if !value.is_nan() {
-                    self.history[at].push((self.now, value));
-                }
-            }
-        }
-        ProbeRun {
-            probe: ProbeId::new(probe),
-            every,
-            result: if answered {
-                Ok(())
-            } else {
-                Err("the probe failed".into())
-            },
-        }
-    }
-
-    fn judge(&self, rule: &crate::config::RawRule, id: &RuleId) -> Vec<Observation> {
-        let secs = self.now as f64 / 1_000.0;
-        let active: BTreeMap<_, _> = self.state.active(id).into_iter().collect();
-        let mut observations = Vec::new();
-        for (at, series) in self.samples.iter().enumerate() {
-            let matched = rule
-                .matcher
-                .iter()
-                .all(|(k, v)| series.labels.get(k) == Some(v));
-            if Some(&series.metric) != rule.metric.as_ref() || !matched || !self.seen.contains(&at)
-            {
-                continue;
-            }
-            let answer = series.at(secs);
-            let instance = Arc::new(Instance::new(id.clone(), series.labels.clone()));
-            let active = active
-                .get(&instance.fingerprint)
-                .copied()
-                .unwrap_or_default();
-            let value = judge::input(rule, &self.history[at], answer, self.now);
-            observations.push(Observation {
-                seen: match answer {
-                    Answer::Value(value) if !value.is_nan() => Seen::Value,
-                    Answer::Absent => Seen::Absent,
-                    Answer::Value(_) | Answer::Error => Seen::Unknown,
-                },
-                breached: value.map(|value| judge::verdict(&rule.config, value, active)),
-                value: value.unwrap_or(f64::NAN),
-                limit: f64::NAN,
-                note: None,
-                memory: None,
-                instance,
-            });
-        }
-        observations
-    }
-
-    /// Probes of rules that are not ok run faster, the others slower.
-    fn adapt(&mut self, due: &[String]) {
-        let Some(Adaptive {
-            min,
-            max,
-            calm,
-            grow,
-            shrink,
-        }) = self.config.defaults.adaptive.clone()
-        else {
-            return;
-        };
-        let not_ok = self.state.not_ok();
-        for probe in due {
-            let mut rules = self
-                .config
-                .rule
-                .iter()
-                .filter(|r| r.metric.as_ref() == Some(probe));
-            let busy = rules.any(|rule| not_ok.contains(rule.id.as_str()));
-            let (at, every, calm_rounds) = self.probes.get_mut(probe).expect("a probe");
-            let before = *every;
-            if busy {
-                *calm_rounds = 0;
-                *every = (*every / u64::from(shrink.max(1))).max(ms(min));
-            } else {
-                *calm_rounds += 1;
-                if *calm_rounds > calm {
-                    *every = (*every * u64::from(grow.max(1))).min(ms(max));
-                }
-            }
-            *at = *at - before + *every;
-        }
     }
 
     /// One line for each change of an alert's state.
