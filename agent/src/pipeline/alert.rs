@@ -211,6 +211,9 @@ impl Alert {
         *current = next;
         shown.pipeline.longest_interval = longest_interval(current);
         self.take(Input::Reload, current, shown).await;
+        for condition in failing_probes_gone(&self.state, current) {
+            self.take(Input::Condition(condition), current, shown).await;
+        }
         self.publish(current, shown);
     }
 
@@ -607,6 +610,30 @@ fn count_by_state(alerts: &[AlertView]) -> Vec<([String; 2], f64)> {
         *counts.entry([state, severity]).or_default() += 1.0;
     }
     counts.into_iter().collect()
+}
+
+/// Nobody runs a probe that was removed, so nobody would see it succeed.
+fn failing_probes_gone(state: &State, generation: &Generation) -> Vec<Condition> {
+    let configured = |id: &str| {
+        let tables = generation.config.probes.iter().any(|p| p.id.as_str() == id);
+        tables
+            || generation
+                .probes
+                .iter()
+                .any(|live| live.config.id.as_str() == id)
+    };
+    let alerts = state.alerts();
+    let gone = alerts.iter().filter(|view| {
+        view.instance.rule.as_str() == "watchfire_probe_failing"
+            && !view.instance.labels.get("probe").is_some_and(configured)
+    });
+    gone.map(|view| Condition {
+        alert: view.instance.clone(),
+        severity: view.snapshot.severity,
+        active: false,
+        summary: "the probe was removed".into(),
+    })
+    .collect()
 }
 
 fn longest_interval(generation: &Generation) -> Duration {

@@ -202,8 +202,15 @@ async fn the_guest_hears_of_a_late_answer_before_its_own_end() {
         why.message
     );
     // It was told what is left of the call less the time for its last words, a tenth of a short call.
-    assert!(state.left() < Duration::from_millis(25), "{:?}", state.left());
-    assert!(Instant::now() < state.deadline, "the guest itself is not late");
+    assert!(
+        state.left() < Duration::from_millis(25),
+        "{:?}",
+        state.left()
+    );
+    assert!(
+        Instant::now() < state.deadline,
+        "the guest itself is not late"
+    );
 }
 
 #[tokio::test]
