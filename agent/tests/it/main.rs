@@ -9,6 +9,7 @@ mod outage;
 mod recovery;
 mod reload;
 mod reloader;
+mod sandbox;
 mod servers;
 mod shipped;
 #[expect(
