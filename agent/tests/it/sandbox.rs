@@ -428,6 +428,39 @@ async fn the_small_address_space_runs_the_same_components() {
     );
 }
 
+/// Whether as many memories as calls would not fit: the engine has to find that out by itself.
+fn address_space_is_short() -> bool {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As);
+    limit.current.is_some_and(|bytes| bytes < 32 << 30)
+}
+
+#[tokio::test]
+async fn the_address_space_is_the_one_that_fits() {
+    let bench = Bench::new();
+    let small = bench.sandbox.settings().small_address_space;
+    assert_eq!(small, address_space_is_short());
+    bench.collect("").await.0.unwrap();
+}
+
+#[test]
+fn it_fits_under_a_limit_of_address_space_too() {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a limit holds for a whole process"
+    )]
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -v 8000000 && exec \"$0\" --exact \"$1\""])
+        .arg(std::env::current_exe().unwrap())
+        .arg("sandbox::the_address_space_is_the_one_that_fits")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}"
+    );
+}
+
 #[tokio::test]
 async fn damaged_artefacts_are_refused() {
     let bench = Bench::new();

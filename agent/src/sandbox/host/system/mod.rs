@@ -13,6 +13,7 @@ use super::HostState;
 use crate::sandbox::bindings::wit;
 use crate::sandbox::types::CallError;
 use std::collections::HashMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,6 +21,11 @@ use tokio::time::Instant;
 
 /// How long a reading serves: shorter than any interval of a probe, longer than the spread of a round.
 const FRESH: Duration = Duration::from_millis(500);
+
+/// Bytes of one file of procfs or sysfs: of /proc/stat on a machine with a thousand cores, some 200 KiB.
+const TEXT_BYTES_MAX: u64 = 4 << 20;
+/// Bytes that most of these files fit into, so that one read gets them.
+const TEXT_BYTES_USUAL: usize = 8 << 10;
 
 /// Where the machine is read.
 #[derive(Clone, Debug)]
@@ -60,6 +66,8 @@ pub(crate) struct Reader {
     root: PathBuf,
     systemctl: Vec<String>,
     fresh: Mutex<HashMap<Family, Snapshot>>,
+    /// /proc/stat, which three families read.
+    stat: Mutex<Option<(Instant, Arc<str>)>>,
     cpu_before: Mutex<Option<families::CpuTimes>>,
     processes_before: Mutex<processes::Before>,
 }
@@ -109,6 +117,7 @@ impl Reader {
             root: settings.root,
             systemctl: settings.systemctl,
             fresh: Mutex::default(),
+            stat: Mutex::default(),
             cpu_before: Mutex::default(),
             processes_before: Mutex::default(),
         };
@@ -122,8 +131,31 @@ impl Reader {
 
     /// A small file below the root, as text.
     fn text(&self, path: &str) -> std::io::Result<String> {
-        let bytes = std::fs::read(self.root.join(path))?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        // These files have no size: `fs::read` would ask for it, twice, and start with a small buffer.
+        let mut bytes = Vec::with_capacity(TEXT_BYTES_USUAL);
+        let file = std::fs::File::open(self.root.join(path))?;
+        file.take(TEXT_BYTES_MAX).read_to_end(&mut bytes)?;
+        Ok(match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+        })
+    }
+
+    /// /proc/stat as it is now, kept for [`Reader::stat_of_round`].
+    fn stat_now(&self) -> std::io::Result<Arc<str>> {
+        let stat: Arc<str> = self.text("proc/stat")?.into();
+        *lock(&self.stat) = Some((Instant::now(), Arc::clone(&stat)));
+        Ok(stat)
+    }
+
+    /// /proc/stat for what need not be compared with an earlier reading.
+    fn stat_of_round(&self) -> std::io::Result<Arc<str>> {
+        if let Some((at, stat)) = &*lock(&self.stat)
+            && at.elapsed() < FRESH
+        {
+            return Ok(Arc::clone(stat));
+        }
+        self.stat_now()
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -157,7 +189,7 @@ impl Reader {
     }
 
     fn cpu(&self) -> std::io::Result<Vec<Reading>> {
-        let now = families::CpuTimes::parse(&self.text("proc/stat")?);
+        let now = families::CpuTimes::parse(&self.stat_now()?);
         let mut before = lock(&self.cpu_before);
         let readings = now.readings(before.as_ref());
         *before = Some(now);
@@ -172,7 +204,7 @@ impl Reader {
 
     /// Seconds since 1970.
     fn boot_time(&self) -> Option<u64> {
-        let stat = self.text("proc/stat").ok()?;
+        let stat = self.stat_of_round().ok()?;
         let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
         line.trim().parse().ok()
     }

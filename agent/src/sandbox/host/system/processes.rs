@@ -42,7 +42,7 @@ pub(crate) struct Identity {
 impl Reader {
     pub(super) fn process_counts(&self) -> io::Result<Vec<Reading>> {
         let mut readings = vec![plain("process_count", self.pids()?.len() as f64)];
-        let stat = self.text("proc/stat").unwrap_or_default();
+        let stat = self.stat_of_round()?;
         for (key, metric) in [
             ("procs_running ", "process_running"),
             ("procs_blocked ", "process_blocked"),
