@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use watchfire_plugin_sdk::prelude::*;
 
 /// What is read where the configuration names nothing.
-const STOCK: [&str; 9] = [
+const STOCK: [&str; 10] = [
     "cpu",
     "memory",
     "disk",
@@ -15,6 +15,7 @@ const STOCK: [&str; 9] = [
     "processes",
     "pressure",
     "cgroup",
+    "hardware",
 ];
 
 /// File systems that hold no data of anybody.
@@ -36,7 +37,7 @@ const NO_STORAGE: [&str; 14] = [
 ];
 
 /// One line for each metric that the host is known to read. Others pass through without.
-const HELP: [(&str, &str); 45] = [
+const HELP: [(&str, &str); 48] = [
     (
         "boot_time_seconds",
         "When the host started, in seconds since 1970",
@@ -58,6 +59,7 @@ const HELP: [(&str, &str); 45] = [
         "Part of the time a core was busy since the last reading",
     ),
     ("cpu_count", "CPUs online"),
+    ("cpu_physical_count", "Physical cores"),
     ("cpu_seconds_total", "CPU time by mode, over all CPUs"),
     (
         "cpu_usage_ratio",
@@ -85,6 +87,11 @@ const HELP: [(&str, &str); 45] = [
     (
         "filesystem_used_ratio",
         "Part of the space in use, as df counts it",
+    ),
+    ("hardware_temperature_celsius", "What a sensor says"),
+    (
+        "host_info",
+        "Always 1; the labels tell the operating system, the kernel and the architecture",
     ),
     ("load1", "Load average over 1 minute"),
     ("load15", "Load average over 15 minutes"),

@@ -6,6 +6,7 @@
 
 mod disk;
 mod families;
+mod hardware;
 pub(crate) mod processes;
 mod services;
 
@@ -56,6 +57,7 @@ enum Family {
     Processes,
     Pressure,
     Cgroup,
+    Hardware,
 }
 
 /// Readings of a family, and when they were taken.
@@ -70,6 +72,8 @@ pub(crate) struct Reader {
     stat: Mutex<Option<(Instant, Arc<str>)>>,
     cpu_before: Mutex<Option<families::CpuTimes>>,
     processes_before: Mutex<processes::Before>,
+    /// Sensors, found at the first reading.
+    components: Mutex<Option<sysinfo::Components>>,
 }
 
 impl Default for SystemSettings {
@@ -82,7 +86,7 @@ impl Default for SystemSettings {
 }
 
 impl Family {
-    const ALL: [(&'static str, Family); 9] = [
+    const ALL: [(&'static str, Family); 10] = [
         ("cpu", Family::Cpu),
         ("memory", Family::Memory),
         ("disk", Family::Disk),
@@ -92,6 +96,7 @@ impl Family {
         ("processes", Family::Processes),
         ("pressure", Family::Pressure),
         ("cgroup", Family::Cgroup),
+        ("hardware", Family::Hardware),
     ];
 
     fn of(name: &str) -> Result<Self, CallError> {
@@ -107,7 +112,7 @@ impl Family {
 
     /// Whether a hung device can hold it up.
     fn may_block(self) -> bool {
-        self == Family::Disk
+        matches!(self, Family::Disk | Family::Hardware)
     }
 }
 
@@ -120,6 +125,7 @@ impl Reader {
             stat: Mutex::default(),
             cpu_before: Mutex::default(),
             processes_before: Mutex::default(),
+            components: Mutex::default(),
         };
         // The first reading of a ratio is since now, not since boot.
         let before = reader
@@ -182,6 +188,7 @@ impl Reader {
             Family::Processes => self.process_counts()?,
             Family::Pressure => self.pressure(),
             Family::Cgroup => self.cgroup(),
+            Family::Hardware => self.hardware(),
         }
         .into();
         lock(&self.fresh).insert(family, (Instant::now(), Arc::clone(&readings)));
