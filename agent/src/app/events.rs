@@ -104,7 +104,7 @@ impl EventSink for PluginEvents {
             .map(|(key, value)| (key, Value::String(value)))
             .collect();
         let notice = Notice::Event {
-            kind: "plugin_event",
+            kind: "plugin-event",
             subject: event.id,
             body: json!({
                 "plugin": &*event.plugin,

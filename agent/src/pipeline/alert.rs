@@ -284,6 +284,10 @@ impl Alert {
                 body,
             } => {
                 let now = self.clock.now();
+                // `plugin_rejected` is what was reloaded and how it ended.
+                if let Some((what, outcome)) = kind.split_once('_') {
+                    self.metrics.reloads.with([what, outcome]).inc();
+                }
                 let of_config = kind.starts_with("config");
                 let event_type = if of_config {
                     EventType::Reload
