@@ -12,33 +12,27 @@
 //! is started without its record.
 
 use super::evaluate::{Active, Judged};
-use super::view::{
-    AlertsView, AttemptView, CommandRequest, PipelineView, ProcedureView, RecoveryView,
-};
+use super::shown::{Shown, count_by_state, procedures, step_name};
+use super::view::{AlertsView, CommandRequest, PipelineView, RecoveryView};
 use crate::clock::{Clock, SuspendWatch};
 use crate::plugin::{Generation, Notice};
 use crate::store::{Commit, EventType, NewEvent, StateStore};
 use crate::telemetry::metrics::Metrics;
 use serde_json::json;
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use watchfire_engine::effect::{ActionStep, AlertView, Event, Happening};
+use watchfire_engine::effect::{Event, Happening};
 use watchfire_engine::input::{
     ActionOutcome, ActionReport, Command, CommandKind, Condition, DeliveryOutcome, DeliveryReport,
 };
 use watchfire_engine::model::{Instance, Labels, Now, RuleId, Severity};
-use watchfire_engine::policy::Mode;
 use watchfire_engine::{Effects, Input, Send, StartAttempt, State, step};
 
 /// A longer sleep of the host is told to the engine; a shorter one is a late round like any other
 /// (alerting.md 1.3).
 const SUSPEND_MIN: Duration = Duration::from_secs(60);
-
-/// Ended attempts that the view shows. Enough for a screen.
-const RECENT_ATTEMPTS: usize = 50;
 
 /// What comes back from the hands.
 #[derive(Debug)]
@@ -75,18 +69,6 @@ pub(super) struct Alert {
     pub(super) metrics: Arc<Metrics>,
     /// Effects of the restart, to commit before anything else.
     pub(super) boot: Effects,
-}
-
-/// What the stage remembers beside the engine, for its views.
-#[derive(Debug, Default)]
-struct Shown {
-    recovery: RecoveryView,
-    verified: (u32, u32),
-    pipeline: PipelineView,
-    last_seq: u64,
-    store_error: Option<String>,
-    /// Reports that the stage makes to itself, for sends and attempts it could not hand out.
-    own_reports: VecDeque<Report>,
 }
 
 impl Alert {
@@ -510,81 +492,8 @@ impl Alert {
             store_error: shown.store_error.clone(),
         }));
         shown.recovery.paused = self.state.is_paused() || current.config.policy.recover.paused;
-        shown.recovery.procedures = self.procedures(current);
+        shown.recovery.procedures = procedures(&self.state, current);
         self.recovery.send_replace(Arc::new(shown.recovery.clone()));
-    }
-
-    fn procedures(&self, current: &Generation) -> Vec<ProcedureView> {
-        let policies = &current.config.policy.procedures;
-        policies
-            .iter()
-            .map(|policy| {
-                let config = current.config.recoveries.iter().find(|r| r.id == policy.id);
-                ProcedureView {
-                    id: policy.id.clone(),
-                    plugin: config.map_or_else(|| "".into(), |config| config.plugin.clone()),
-                    mode: match policy.mode {
-                        Mode::Observe => "observe",
-                        Mode::Approve => "approve",
-                        Mode::Auto => "auto",
-                    },
-                    description: config.and_then(|config| config.description.clone()),
-                    rules: policy.rules.clone(),
-                    severity: policy.severity,
-                    max_attempts: policy.max_attempts,
-                    window: policy.window,
-                    cooldown: policy.cooldown,
-                    waiting_for_approval: self.state.waiting_for_approval(&policy.id),
-                }
-            })
-            .collect()
-    }
-}
-
-impl Shown {
-    /// Keeps running and recent attempts as the events tell of them.
-    fn action(
-        &mut self,
-        event: &Event,
-        procedure: &watchfire_engine::model::ProcedureId,
-        attempt: u32,
-        step: ActionStep,
-        message: &str,
-    ) {
-        let is_it = |view: &AttemptView| {
-            view.procedure == *procedure && view.alert == event.alert && view.attempt == attempt
-        };
-        let view = AttemptView {
-            procedure: procedure.clone(),
-            alert: event.alert.clone(),
-            attempt,
-            step: step_name(step),
-            message: message.to_owned(),
-            started_at: event.wall,
-        };
-        match step {
-            ActionStep::Start => self.recovery.running.push(view),
-            ActionStep::End | ActionStep::Timeout | ActionStep::Lost => {
-                let before = self.recovery.running.iter().position(is_it);
-                let started_at = before
-                    .map(|at| self.recovery.running.remove(at).started_at)
-                    .unwrap_or(event.wall);
-                self.recovery
-                    .recent
-                    .insert(0, AttemptView { started_at, ..view });
-                self.recovery.recent.truncate(RECENT_ATTEMPTS);
-            }
-            ActionStep::VerifiedOk | ActionStep::VerifiedFail => {
-                if let Some(recent) = self.recovery.recent.iter_mut().find(|view| is_it(view)) {
-                    recent.step = step_name(step);
-                }
-                self.verified.1 += 1;
-                self.verified.0 += u32::from(step == ActionStep::VerifiedOk);
-                self.recovery.success_ratio =
-                    Some(f64::from(self.verified.0) / f64::from(self.verified.1));
-            }
-            ActionStep::WouldStart | ActionStep::ApprovalWanted | ActionStep::Exhausted => {}
-        }
     }
 }
 
@@ -603,17 +512,6 @@ fn drop_changed_rules(
             .map(|rule| rule.digest)
     };
     rules.retain(|rule| digest(judged_under, &rule.rule) == digest(current, &rule.rule));
-}
-
-/// Firing and pending alerts by state and severity.
-fn count_by_state(alerts: &[AlertView]) -> Vec<([String; 2], f64)> {
-    let mut counts: BTreeMap<[String; 2], f64> = BTreeMap::new();
-    for view in alerts {
-        let state = view.state.split(':').next().unwrap_or_default().to_owned();
-        let severity = view.severity.map_or("none", Severity::name).to_owned();
-        *counts.entry([state, severity]).or_default() += 1.0;
-    }
-    counts.into_iter().collect()
 }
 
 /// Nobody runs a probe that was removed, so nobody would see it succeed.
@@ -663,20 +561,5 @@ async fn sleep_for(time: Option<Duration>) {
     match time {
         Some(time) => tokio::time::sleep(time).await,
         None => std::future::pending().await,
-    }
-}
-
-/// The step's name in metrics, logs and views.
-fn step_name(step: ActionStep) -> &'static str {
-    match step {
-        ActionStep::WouldStart => "would_start",
-        ActionStep::ApprovalWanted => "approval_wanted",
-        ActionStep::Start => "start",
-        ActionStep::End => "end",
-        ActionStep::Timeout => "timeout",
-        ActionStep::Lost => "lost",
-        ActionStep::VerifiedOk => "verified_ok",
-        ActionStep::VerifiedFail => "verified_fail",
-        ActionStep::Exhausted => "exhausted",
     }
 }

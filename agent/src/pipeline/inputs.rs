@@ -279,3 +279,150 @@ fn points(ids: &[SeriesId], history: &History, now: Now, back: Duration) -> Vec<
 fn wall_of(at: Moment, now: Now) -> u64 {
     now.wall.0.saturating_sub(now.at.0.saturating_sub(at.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::types::{Collection, Family, FamilyKind, Point as Sample};
+    use crate::store::history::Limits;
+    use watchfire_engine::model::{Series, WallTime};
+
+    /// Collections of one probe at 0 s, 10 s …; each a list of `(metric, labels, value)`.
+    type Rounds<'a> = &'a [&'a [(&'a str, &'a [(&'a str, &'a str)], f64)]];
+
+    fn collection(samples: &[(&str, &[(&str, &str)], f64)]) -> Collection {
+        let family = |(metric, labels, value): &(&str, &[(&str, &str)], f64)| Family {
+            metric: (*metric).into(),
+            kind: FamilyKind::Gauge,
+            help: "".into(),
+            points: vec![Sample {
+                series: Series {
+                    metric: (*metric).into(),
+                    labels: Labels::new(labels.iter().copied()).unwrap(),
+                },
+                value: *value,
+            }],
+        };
+        Collection {
+            families: samples.iter().map(family).collect(),
+            failures: Vec::new(),
+        }
+    }
+
+    fn input(name: &str, metric: &str, over: Option<u64>, aggregate: Aggregate) -> InputConfig {
+        InputConfig {
+            name: name.into(),
+            metric: metric.into(),
+            matches: Vec::new(),
+            over: over.map(Duration::from_secs),
+            aggregate,
+        }
+    }
+
+    /// The columns after all rounds, as `labels: [values] seen`.
+    fn columns(inputs: Vec<InputConfig>, by: Option<&[&str]>, rounds: Rounds<'_>) -> Vec<String> {
+        let every = Duration::from_secs(10);
+        let probe = ProbeId::new("p");
+        let ran = BTreeMap::from([(probe.clone(), every)]);
+        let mut history = History::new(Limits::default());
+        let mut rule = RuleInputs {
+            rule: RuleId::new("r"),
+            inputs,
+            by: by.map(|names| names.iter().map(|name| (*name).into()).collect()),
+            selections: Vec::new(),
+            plan: Vec::new(),
+        };
+        history.declare(rule.windows(&Needs::default()).collect::<Vec<_>>());
+        let mut at = Now {
+            at: Moment(0),
+            wall: WallTime(0),
+        };
+        for samples in rounds {
+            at.at = at.at + every;
+            history.absorb(&probe, at.at, &collection(samples), &Labels::default());
+        }
+        assert_eq!(rule.touched(&mut history, &ran), Some(every));
+        let columns = rule.columns(&history, &Needs::default(), &ran, at);
+        (0..columns.instances.len())
+            .map(|row| {
+                let values: Vec<String> =
+                    columns.values.iter().map(|c| c[row].to_string()).collect();
+                let labels = &columns.instances[row].labels;
+                format!("{labels}: {} {:?}", values.join(" "), columns.seen[row])
+            })
+            .collect()
+    }
+
+    #[test]
+    fn without_a_window_the_newest_answer_counts() {
+        let last = || vec![input("value", "m", None, Aggregate::Last)];
+        let (a, b): (&[_], &[_]) = (&[("d", "a")], &[("d", "b")]);
+        let rows = columns(
+            last(),
+            None,
+            &[&[("m", a, 1.0), ("m", b, 2.0)], &[("m", a, 3.0)]],
+        );
+        assert_eq!(rows, ["{d=\"a\"}: 3 Value", "{d=\"b\"}: NaN Absent"]);
+        let rows = columns(last(), None, &[&[("m", a, f64::NAN)]]);
+        assert_eq!(rows, ["{d=\"a\"}: NaN Unknown"]);
+    }
+
+    #[test]
+    fn series_of_one_instance_are_combined_as_the_aggregate_means() {
+        let (a, b): (&[_], &[_]) = (&[("d", "a")], &[("d", "b")]);
+        let rounds: Rounds<'_> = &[
+            &[("m", a, 1.0), ("m", b, 2.0)],
+            &[("m", a, 4.0), ("m", b, 8.0)],
+        ];
+        for (aggregate, wanted) in [
+            (Aggregate::Increase, "9"),
+            (Aggregate::Min, "1"),
+            (Aggregate::Max, "8"),
+            (Aggregate::Last, "6"),
+        ] {
+            let rows = columns(
+                vec![input("value", "m", Some(60), aggregate)],
+                Some(&[]),
+                rounds,
+            );
+            assert_eq!(rows, [format!(": {wanted} Value")], "{aggregate:?}");
+        }
+    }
+
+    #[test]
+    fn inputs_are_joined_and_what_was_not_counted_is_zero() {
+        let inputs = vec![
+            input("errors", "e", Some(60), Aggregate::Increase),
+            input("total", "t", Some(60), Aggregate::Increase),
+        ];
+        let (a, b): (&[_], &[_]) = (
+            &[("s", "a"), ("code", "500")],
+            &[("s", "b"), ("code", "200")],
+        );
+        let rounds: Rounds<'_> = &[
+            &[("e", a, 0.0), ("t", a, 10.0), ("t", b, 10.0)],
+            &[("e", a, 3.0), ("t", a, 30.0), ("t", b, 15.0)],
+        ];
+        let rows = columns(inputs, Some(&["s"]), rounds);
+        assert_eq!(rows, ["{s=\"a\"}: 3 20 Value", "{s=\"b\"}: 0 5 Value"]);
+    }
+
+    #[test]
+    fn a_rule_that_never_saw_a_series_is_judged_so_that_absence_is_noticed() {
+        let mut history = History::new(Limits::default());
+        let mut rule = RuleInputs {
+            rule: RuleId::new("r"),
+            inputs: vec![input("value", "nothing", None, Aggregate::Last)],
+            by: None,
+            selections: Vec::new(),
+            plan: Vec::new(),
+        };
+        let ran = BTreeMap::from([(ProbeId::new("p"), Duration::from_secs(10))]);
+        assert_eq!(
+            rule.touched(&mut history, &ran),
+            Some(Duration::from_secs(10))
+        );
+        let nobody = BTreeMap::new();
+        assert_eq!(rule.touched(&mut history, &nobody), None);
+    }
+}

@@ -20,8 +20,9 @@ mod collect;
 mod inputs;
 // Rules.
 mod evaluate;
-// The engine's owner.
+// The engine's owner, and what it shows.
 mod alert;
+mod shown;
 // Hands.
 mod deliver;
 mod recover;
