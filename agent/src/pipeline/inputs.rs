@@ -288,10 +288,13 @@ mod tests {
     use watchfire_engine::model::{Series, WallTime};
 
     /// Collections of one probe at 0 s, 10 s …; each a list of `(metric, labels, value)`.
-    type Rounds<'a> = &'a [&'a [(&'a str, &'a [(&'a str, &'a str)], f64)]];
+    type Rounds<'a> = &'a [&'a [Told<'a>]];
 
-    fn collection(samples: &[(&str, &[(&str, &str)], f64)]) -> Collection {
-        let family = |(metric, labels, value): &(&str, &[(&str, &str)], f64)| Family {
+    /// Metric, labels, value.
+    type Told<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
+
+    fn collection(samples: &[Told<'_>]) -> Collection {
+        let family = |(metric, labels, value): &Told<'_>| Family {
             metric: (*metric).into(),
             kind: FamilyKind::Gauge,
             help: "".into(),
