@@ -119,11 +119,13 @@ impl Turn<'_> {
         for event in &mut events {
             if let (Happening::Transition { suppressed_by, .. }, Some(fingerprint)) =
                 (&mut event.what, event.fingerprint)
+                && let Some((rule, _)) = live.iter().find(|(_, f)| *f == fingerprint)
+                && let Some(alert) = self.state.alert(rule, &fingerprint)
             {
-                let named = live.iter().find(|(_, f)| *f == fingerprint);
-                let alert = named.and_then(|(rule, f)| self.state.alert(rule, f));
-                let more = alert.and_then(|alert| alert.more.as_ref());
-                *suppressed_by = more.and_then(|more| more.muted_by.first().cloned());
+                // The word that it is over passes all mutes; there is none of what pends.
+                let fires = alert.standing().severity().is_some();
+                let more = alert.more.as_ref().filter(|_| fires);
+                *suppressed_by = more.and_then(|more| more.suppressors());
             }
         }
         self.effects.events = events;

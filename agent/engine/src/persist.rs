@@ -4,6 +4,7 @@
 //! default, so that a record of an older version can be read.
 
 use crate::alert::{Alert, More};
+use crate::amnesia::Amnesia;
 use crate::effect::{Effects, Happening, RecordChange, Table};
 use crate::group::Group;
 use crate::input::Silence;
@@ -58,6 +59,8 @@ struct EngineRecord {
     paused: bool,
     #[serde(default)]
     host_starts: VecDeque<Moment>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    amnesia: Option<Amnesia>,
 }
 
 impl Turn<'_> {
@@ -134,6 +137,7 @@ impl Turn<'_> {
                 born: self.state.born,
                 paused: self.state.paused,
                 host_starts: self.state.host_starts.clone(),
+                amnesia: self.state.amnesia.clone(),
             };
             records.push(RecordChange {
                 table: Table::Engine,
@@ -196,6 +200,7 @@ impl State {
                         state.born = record.born;
                         state.paused = record.paused;
                         state.host_starts = record.host_starts;
+                        state.amnesia = record.amnesia;
                     }),
                 },
             };

@@ -13,6 +13,7 @@ mod events;
 mod guard;
 mod health;
 mod metrics;
+mod order;
 mod recovery;
 mod serve;
 mod shape;

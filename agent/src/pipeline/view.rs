@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use watchfire_engine::effect::AlertView;
-use watchfire_engine::input::CommandKind;
+use watchfire_engine::input::{CommandKind, Pushed};
 use watchfire_engine::model::{Labels, NotifierId, ProbeId, ProcedureId, RuleId, Series, WallTime};
 
 /// Read ends of all views, and the ways to ask. Cheap to clone.
@@ -35,9 +35,18 @@ pub struct CommandRequest {
     /// Who.
     pub by: Arc<str>,
     /// What.
-    pub what: CommandKind,
+    pub what: Order,
     /// `Ok` once it is committed; else why it cannot be done, for people.
     pub reply: oneshot::Sender<Result<(), String>>,
+}
+
+/// What comes in from outside the pipeline.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// An operator wants something.
+    Command(CommandKind),
+    /// A sender says which alerts hold.
+    Push(Vec<Pushed>),
 }
 
 /// One probe.
@@ -152,6 +161,8 @@ pub struct ProcedureView {
     pub cooldown: Duration,
     /// Alerts for which it waits for approval.
     pub waiting_for_approval: Vec<String>,
+    /// The state was lost, and with it the record of attempts: it starts nothing by itself before.
+    pub held_until: Option<WallTime>,
 }
 
 /// One attempt.

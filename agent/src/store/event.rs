@@ -105,6 +105,7 @@ impl NewEvent {
             Happening::Queued { .. }
             | Happening::Delivered { .. }
             | Happening::Superseded { .. }
+            | Happening::Suppressed { .. }
             | Happening::DeadLetter { .. } => EventType::Notification,
             Happening::Action { .. } => EventType::Action,
             Happening::Operator { .. } => EventType::Operator,
@@ -189,7 +190,7 @@ impl StoredEvent {
 /// How long events are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keep {
-    /// Transitions, notifications, actions.
+    /// Transitions, notifications, actions, and what operators did about them.
     pub alerts: Duration,
     /// All others.
     pub others: Duration,
@@ -199,10 +200,11 @@ impl Keep {
     /// Of one type.
     pub fn of(&self, kind: EventType) -> Duration {
         match kind {
-            EventType::Transition | EventType::Notification | EventType::Action => self.alerts,
-            EventType::Reload | EventType::Operator | EventType::Plugin | EventType::System => {
-                self.others
-            }
+            EventType::Transition
+            | EventType::Notification
+            | EventType::Action
+            | EventType::Operator => self.alerts,
+            EventType::Reload | EventType::Plugin | EventType::System => self.others,
         }
     }
 }

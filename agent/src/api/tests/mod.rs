@@ -8,7 +8,7 @@ use crate::config::{
     AgentConfig, ApiConfig, EngineConfig, LogConfig, LogFormat, ProbeDefaults, Retention, Source,
 };
 use crate::pipeline::view::{
-    AlertsView, CommandRequest, FamilyView, NotifierView, PipelineView, ProbeView, ProcedureView,
+    AlertsView, CommandRequest, FamilyView, NotifierView, Order, PipelineView, ProbeView, ProcedureView,
     RecoveryView, RuleView,
 };
 use crate::sandbox::types::{FamilyKind, SecretSource};
@@ -70,6 +70,7 @@ fn wired() -> (Api, Ends) {
             window: Duration::from_secs(3600),
             cooldown: Duration::from_secs(60),
             waiting_for_approval: vec!["cpu".into()],
+            held_until: None,
         }],
         ..RecoveryView::default()
     }));
@@ -239,6 +240,7 @@ fn alert(rule: &str, severity: Severity) -> AlertView {
         flapping: false,
         acknowledged_by: None,
         muted_by: vec!["silence-1".to_owned()],
+        external: None,
         snapshot: AlertSnapshot {
             fingerprint: instance.fingerprint,
             episode: 1,
@@ -253,6 +255,14 @@ fn alert(rule: &str, severity: Severity) -> AlertView {
             end_cause: None,
         },
         instance: Arc::new(instance),
+    }
+}
+
+/// The operator's command in an order.
+fn command(order: Order) -> CommandKind {
+    match order {
+        Order::Command(what) => what,
+        Order::Push(batch) => panic!("no command: {batch:?}"),
     }
 }
 
