@@ -58,6 +58,9 @@ pub(crate) struct More {
     /// Who mutes it now, for views.
     #[serde(skip)]
     pub(crate) muted_by: Vec<String>,
+    /// What closes all of its routes now, for views.
+    #[serde(skip)]
+    pub(crate) closed: Vec<String>,
     /// It was not observed in its rule's last round: its own record holds when it last was.
     pub(crate) lagging: bool,
     /// Raised by the agent or the engine about itself, not by a rule.
@@ -95,6 +98,8 @@ pub(crate) struct Told {
     pub(crate) waits_until: Option<Moment>,
     /// Start of the episode of which it was last told.
     pub(crate) heard: Option<Moment>,
+    /// It heard that the alert flaps, and not yet that it settled.
+    pub(crate) flap: bool,
 }
 
 impl Told {
@@ -103,6 +108,7 @@ impl Told {
         *self = Told {
             waits_until: self.waits_until,
             heard: self.heard,
+            flap: self.flap,
             ..Told::default()
         };
     }
@@ -322,7 +328,7 @@ impl Alert {
             stale: !more.meta && self.is_stale(now, stale_after),
             flapping: more.flapping,
             acknowledged_by: more.acknowledged_by.as_deref().map(str::to_owned),
-            muted_by: more.muted_by.clone(),
+            muted_by: [&more.muted_by[..], &more.closed[..]].concat(),
             snapshot: self.snapshot(),
         }
     }

@@ -372,7 +372,8 @@ pub struct AlertView {
     pub flapping: bool,
     /// Who acknowledged.
     pub acknowledged_by: Option<String>,
-    /// Ids of silences, sources of inhibition.
+    /// `silence ID`, `maintenance ID`, `inhibited by ALERT`; where all of its routes are closed also
+    /// `schedule ID`, `outside schedule ID`.
     pub muted_by: Vec<String>,
     /// As a notification would show it; none before the first firing.
     pub snapshot: AlertSnapshot,

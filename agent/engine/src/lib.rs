@@ -20,6 +20,7 @@
 mod act;
 mod alert;
 mod buckets;
+pub mod calendar;
 mod command;
 mod composite;
 mod delivery;
@@ -37,6 +38,7 @@ pub mod policy;
 mod reconcile;
 mod recovery;
 mod reload;
+pub mod silence;
 mod state;
 mod turn;
 
