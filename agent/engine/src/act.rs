@@ -50,12 +50,7 @@ impl Turn<'_> {
             return gone;
         };
         let more = alert.more.as_deref();
-        let labels = alert.labels();
-        let silenced = self
-            .state
-            .silences
-            .values()
-            .any(|silence| silence.recover && silence.covers(rule, &labels, self.now.wall));
+        let silenced = !self.silenced(rule, alert, |scope| scope.recover).is_empty();
         let held_back = more.is_some_and(|more| {
             let inhibited = more.muted_by.iter().any(|by| by.starts_with(INHIBITED));
             more.flapping || more.acknowledged_by.is_some() || inhibited

@@ -59,6 +59,9 @@ pub(crate) struct More {
     /// Who mutes it now, for views.
     #[serde(skip)]
     pub(crate) muted_by: Vec<String>,
+    /// What closes all of its routes now, for views.
+    #[serde(skip)]
+    pub(crate) closed: Vec<String>,
     /// It was not observed in its rule's last round: its own record holds when it last was.
     pub(crate) lagging: bool,
     /// Raised by the agent or the engine about itself, not by a rule.
@@ -104,6 +107,8 @@ pub(crate) struct Told {
     /// What it would be told now if nobody forbade it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) withheld: Option<Withheld>,
+    /// It heard that the alert flaps, and not yet that it settled.
+    pub(crate) flap: bool,
 }
 
 /// A message that is not sent, and who forbids it.
@@ -120,6 +125,7 @@ impl Told {
         *self = Told {
             waits_until: self.waits_until,
             heard: self.heard,
+            flap: self.flap,
             ..Told::default()
         };
     }
@@ -344,7 +350,7 @@ impl Alert {
             stale: !more.meta && self.is_stale(now, stale_after),
             flapping: more.flapping,
             acknowledged_by: more.acknowledged_by.as_deref().map(str::to_owned),
-            muted_by: more.muted_by.clone(),
+            muted_by: [&more.muted_by[..], &more.closed[..]].concat(),
             external: more.external.as_ref().map(|external| external.view(now)),
             snapshot: self.snapshot(),
         }

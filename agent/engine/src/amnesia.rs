@@ -9,7 +9,7 @@ use crate::effect::{ActionStep, Happening, Notification, Reason};
 use crate::group;
 use crate::model::{Fingerprint, Moment, NotifierId, ProcedureId, RuleId, Severity};
 use crate::outbox::{self, Item, Subject};
-use crate::policy::{ProcedurePolicy, RoutePolicy};
+use crate::policy::{ProcedurePolicy, Recipient, RoutePolicy};
 use crate::turn::Turn;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -175,22 +175,26 @@ impl Turn<'_> {
             return places;
         };
         let labels = alert.labels();
-        let folds = |notifier: &&NotifierId| amnesia.receivers.contains(*notifier);
+        // Whose turn it was then is not known: whoever it may have been.
+        let named = |recipients: &[Recipient]| -> Vec<NotifierId> {
+            let receivers = amnesia.receivers.iter();
+            let named = receivers.filter(|id| recipients.iter().any(|r| r.may_be(self.policy, id)));
+            named.cloned().collect()
+        };
         for severity in Severity::ALL {
             for (at, route) in self.policy.routes.iter().enumerate() {
                 if !route.matcher.takes(rule, severity, &labels) {
                     continue;
                 }
-                for notifier in route.notify.iter().filter(folds) {
+                for notifier in named(&route.notify) {
                     let subject = if route.group_by.is_empty() {
                         Some(Subject::Alert(*fingerprint))
                     } else {
-                        self.quiet_group(at, route, alert, notifier)
+                        self.quiet_group(at, route, alert, &notifier)
                     };
-                    places.extend(subject.map(|subject| (subject, notifier.clone())));
+                    places.extend(subject.map(|subject| (subject, notifier)));
                 }
-                let steps = route.escalate.iter().flat_map(|step| &step.notify);
-                let steps = steps.filter(folds).cloned();
+                let steps = route.escalate.iter().flat_map(|step| named(&step.notify));
                 places.extend(steps.map(|id| (Subject::Alert(*fingerprint), id)));
                 if !route.carry_on {
                     break;

@@ -15,17 +15,12 @@ impl Turn<'_> {
         };
         let did = match what {
             CommandKind::Acknowledge { alert } => self.acknowledge(&alert, &by),
-            CommandKind::Silence(silence) => {
-                let did = format!("silence {}: {}", silence.id, silence.reason);
-                self.dirty.silences.insert(silence.id.clone());
-                self.state.silences.insert(silence.id.clone(), silence);
-                did
-            }
-            CommandKind::Unsilence { id } => {
-                self.state.silences.remove(&id);
-                self.dirty.silences.insert(id.clone());
-                format!("ended silence {id}")
-            }
+            CommandKind::Silence(silence) => self.silence(silence),
+            CommandKind::Unsilence { id } => match self.end_silence(&id, format!("by {by}").into())
+            {
+                true => format!("ended silence {id}"),
+                false => format!("ended silence {id}, which is not there or over"),
+            },
             CommandKind::Pause => {
                 self.state.paused = true;
                 self.dirty.engine = true;

@@ -386,7 +386,8 @@ pub struct AlertView {
     pub flapping: bool,
     /// Who acknowledged.
     pub acknowledged_by: Option<String>,
-    /// Ids of silences, sources of inhibition.
+    /// `silence ID`, `maintenance ID`, `inhibited by ALERT`; where all of its routes are closed also
+    /// `schedule ID`, `outside schedule ID`.
     pub muted_by: Vec<String>,
     /// Of an alert that was pushed from outside.
     pub external: Option<ExternalView>,

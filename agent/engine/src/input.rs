@@ -208,17 +208,20 @@ pub enum CommandKind {
 }
 
 /// A mute by an operator.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+///
+/// It holds while `from <= wall clock < until` and, where it names one, while its schedule is open.
+/// Bounds and what must be there: [`crate::silence::Refusal`].
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Silence {
     /// Its id.
     pub id: Arc<str>,
-    /// Rule ids, a trailing `*` matches any rest.
+    /// Rule ids, a trailing `*` matches any rest. Empty: every rule.
     pub rules: Vec<Arc<str>>,
-    /// Labels that must be equal.
-    pub labels: Vec<(Arc<str>, Arc<str>)>,
+    /// All of them must hold.
+    pub labels: Vec<LabelTest>,
     /// Inclusive.
     pub from: WallTime,
-    /// Exclusive.
+    /// Exclusive; at most a year after `from`.
     pub until: WallTime,
     /// Stops notifications.
     pub notify: bool,
@@ -228,6 +231,32 @@ pub struct Silence {
     pub owner: Arc<str>,
     /// Why.
     pub reason: Arc<str>,
+    /// It recurs: it holds only while this `[[schedule]]` is open. One that the configuration does
+    /// not know (any more) is never open: an alert too many is better than one that nobody hears.
+    #[serde(default)]
+    pub schedule: Option<Arc<str>>,
+    /// It ends at the first round in which it covers no firing alert any more, once it covered one.
+    #[serde(default)]
+    pub on_resolve: bool,
+    /// It ends when it covered no firing alert for so long while it held.
+    #[serde(default)]
+    pub idle: Option<Duration>,
+}
+
+/// One label of a silence. `alertname` and `rule` stand for the rule's id, `severity` for the
+/// alert's severity, where the alert has no label of that name; a missing label is empty.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct LabelTest {
+    /// The label's name.
+    pub name: Arc<str>,
+    /// What it is held against.
+    pub value: Arc<str>,
+    /// `value` is a regular expression, anchored at both ends.
+    #[serde(default)]
+    pub regex: bool,
+    /// The test holds when the label does not match.
+    #[serde(default)]
+    pub negated: bool,
 }
 
 /// Something the agent observed about itself: a meta-alert is on or off.

@@ -7,13 +7,13 @@ use crate::alert::{Alert, More};
 use crate::amnesia::Amnesia;
 use crate::effect::{Effects, Happening, RecordChange, Table};
 use crate::group::Group;
-use crate::input::Silence;
 use crate::machine::Phase;
 use crate::metas::meta;
 use crate::model::{Instance, Labels, Moment, Now, ProbeId, RuleId};
 use crate::outbox::{Slot, Subject};
 use crate::policy::Policy;
 use crate::recovery::Ledger;
+use crate::silence::KeptSilence;
 use crate::state::{RestoreError, State};
 use crate::turn::Turn;
 use serde::de::DeserializeOwned;
@@ -191,8 +191,9 @@ impl State {
                     let key = (ledger.procedure.clone(), ledger.alert);
                     state.ledgers.insert(key, ledger);
                 }),
-                Table::Silence => read::<Silence>(&body).map(|silence| {
-                    state.silences.insert(silence.id.clone(), silence);
+                Table::Silence => read::<KeptSilence>(&body).map(|mut kept| {
+                    kept.prepare(policy);
+                    state.silences.insert(kept.silence.id.clone(), kept);
                 }),
                 Table::Engine => match key.strip_prefix(ROUND) {
                     Some(rule) => read(&body).map(|at| rounds.push((RuleId::new(rule), at))),

@@ -4,13 +4,14 @@ use crate::alert::Alert;
 use crate::amnesia::Amnesia;
 use crate::effect::{AlertView, Effects, Table};
 use crate::group::Group;
-use crate::input::{Input, Silence};
+use crate::input::Input;
 use crate::model::{
     Fingerprint, Instance, Moment, NotifierId, Now, ProbeId, ProcedureId, RuleId, Severities,
 };
 use crate::outbox::{Slot, Subject};
 use crate::policy::{Policy, ProcedurePolicy};
 use crate::recovery::Ledger;
+use crate::silence::KeptSilence;
 use crate::turn::Turn;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -31,7 +32,7 @@ pub struct State {
     pub(crate) outbox: BTreeMap<(NotifierId, Subject), Slot>,
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) ledgers: BTreeMap<(ProcedureId, Fingerprint), Ledger>,
-    pub(crate) silences: BTreeMap<Arc<str>, Silence>,
+    pub(crate) silences: BTreeMap<Arc<str>, KeptSilence>,
     pub(crate) paused: bool,
     /// No round since the start, the restart or the resume: what came due meanwhile waits for its data.
     pub(crate) unjudged: bool,
@@ -242,8 +243,8 @@ impl State {
             .collect()
     }
 
-    /// Silences, by id.
-    pub fn silences(&self) -> impl Iterator<Item = &Silence> {
+    /// Silences, by id; those that are over for [`crate::silence::KEPT`] at most, too.
+    pub fn silences(&self) -> impl Iterator<Item = &KeptSilence> {
         self.silences.values()
     }
 

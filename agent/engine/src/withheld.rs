@@ -17,20 +17,24 @@ const FLAPPING: &str = "flapping";
 const NO_ROUTE: &str = "no route takes it";
 
 impl More {
-    /// Who forbids to speak of a firing alert now: mutes and flapping, with commas between.
+    /// Who forbids to speak of a firing alert to anybody: flapping, mutes, the hour; with commas between.
     pub(crate) fn suppressors(&self) -> Option<String> {
         let flapping = self.flapping.then(|| FLAPPING.to_owned());
-        let all: Vec<String> = flapping.into_iter().chain(self.muted_by.clone()).collect();
-        (!all.is_empty()).then(|| all.join(", "))
+        let mutes = self.muted_by.iter().chain(&self.closed).cloned();
+        joined(flapping.into_iter().chain(mutes))
     }
 
     /// Who forbids to bother people further with what they know.
     pub(crate) fn hushers(&self) -> Option<String> {
         let acknowledged = self.acknowledged_by.as_ref();
         let acknowledged = acknowledged.map(|by| format!("acknowledged by {by}"));
-        let all: Vec<String> = acknowledged.into_iter().chain(self.suppressors()).collect();
-        (!all.is_empty()).then(|| all.join(", "))
+        joined(acknowledged.into_iter().chain(self.suppressors()))
     }
+}
+
+fn joined(all: impl Iterator<Item = String>) -> Option<String> {
+    let all: Vec<String> = all.collect();
+    (!all.is_empty()).then(|| all.join(", "))
 }
 
 impl Turn<'_> {
@@ -83,13 +87,16 @@ impl Turn<'_> {
             (Some(now), Some(before)) if now < before => Reason::Deescalate,
             (Some(_), Some(_)) => Reason::Repeat,
         };
+        // A route may be closed while others of the alert are open.
+        let closed = route.and_then(|route| self.closed(route));
+        let closed = closed.filter(|why| !more.closed.contains(why));
         let by = match reason {
             // Nothing but flapping holds back the word that it is over.
             Reason::Resolve => more.flapping.then(|| FLAPPING.to_owned())?,
             Reason::Repeat => {
                 let stale = alert.is_stale(self.now.at, self.stale_after_of(rule));
                 let stale = stale.then(|| "stale: no fresh value".to_owned());
-                let by = more.hushers().or(stale)?;
+                let by = joined(more.hushers().into_iter().chain(closed)).or(stale)?;
                 let every = route?.repeat[severity?];
                 let due = told.delivered_at.map(|delivered| delivered + every);
                 let said_else = || self.is_undelivered(notifier, &alert.instance.fingerprint);
@@ -98,7 +105,7 @@ impl Turn<'_> {
                 }
                 by
             }
-            _ => more.suppressors()?,
+            _ => joined(more.suppressors().into_iter().chain(closed))?,
         };
         Some(Withheld {
             reason,

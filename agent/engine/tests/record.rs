@@ -7,7 +7,7 @@ use common::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use watchfire_engine::effect::{ActionStep, Event, Happening, Reason};
-use watchfire_engine::input::{CommandKind, Input, Pushed};
+use watchfire_engine::input::{CommandKind, Input, Pushed, Silence};
 use watchfire_engine::model::{Instance, Labels, NotifierId, PerSeverity, Severity};
 use watchfire_engine::policy::{EscalationStep, Flapping, InhibitPolicy, Mode, OnMissing};
 
@@ -322,6 +322,20 @@ fn an_escalation_step_that_an_acknowledgement_holds_back_is_recorded() {
         ["no escalation critical to spare: acknowledged by operator"]
     );
     assert_eq!(all_suppressed(&engine.judge(30, true).events), [""; 0]);
+}
+
+fn silence_of(id: &str, from: u64, until: u64) -> Silence {
+    Silence {
+        id: id.into(),
+        rules: vec!["cpu".into()],
+        from: now(from).wall,
+        until: now(until).wall,
+        notify: true,
+        recover: false,
+        owner: "operator".into(),
+        reason: "test".into(),
+        ..Silence::default()
+    }
 }
 
 /// An engine without its state; `default` folds by the key.

@@ -379,7 +379,7 @@ fn notifiers(config: &Config, raw: &Raw, to: &Reader<'_>) {
                 .notify
                 .iter()
                 .chain(steps)
-                .any(|notify| notify.as_str() == id)
+                .any(|notify| notify.may_be(policy, &notifier.id.value.as_str().into()))
         }) || policy
             .delivery
             .fallback

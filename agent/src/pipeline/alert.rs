@@ -11,7 +11,8 @@
 //! store fails, notifications go out all the same (a full disk is what we must report), but no action
 //! is started without its record.
 
-use super::evaluate::{Active, Judged};
+use super::evaluate::Judged;
+use super::judges::Active;
 use super::shown::{Shown, count_by_state, procedures, raised_to, step_name};
 use super::view::{AlertsView, CommandRequest, Order, PipelineView, RecoveryView};
 use crate::clock::{Clock, SuspendWatch};
@@ -27,6 +28,7 @@ use watchfire_engine::effect::{Event, Happening};
 use watchfire_engine::input::{
     ActionOutcome, ActionReport, Command, CommandKind, Condition, DeliveryOutcome, DeliveryReport,
 };
+use watchfire_engine::silence::SilenceStanding;
 use watchfire_engine::model::{Instance, Labels, Now, RuleId, Severity};
 use watchfire_engine::{Effects, Input, Send, StartAttempt, State, step};
 
@@ -151,7 +153,7 @@ impl Alert {
             at,
         );
         // Evaluate went away only at shutdown.
-        let _ = answer.send(Active::of(&self.state, current));
+        let _ = answer.send(Active::of(&self.state, &current.config.policy.rules));
         let changed = !effects.is_empty();
         let raised: Vec<Severity> = effects.events.iter().filter_map(raised_to).collect();
         self.carry_out(effects, current, at, shown).await;
@@ -260,6 +262,21 @@ impl Alert {
                     .any(|view| view.id == *procedure && !view.waiting_for_approval.is_empty());
                 (!waits)
                     .then(|| format!("{:?} does not wait for an approval now", procedure.as_str()))
+            }
+            CommandKind::Silence(silence) => {
+                let refused = silence.check(&current.config.policy).err();
+                refused.map(|refusal| refusal.to_string())
+            }
+            CommandKind::Unsilence { id } => {
+                let wall = self.clock.now().wall;
+                let mut silences = self.state.silences();
+                match silences.find(|kept| kept.silence.id == *id) {
+                    None => Some(format!("no silence has the id {:?}", &**id)),
+                    Some(kept) if kept.standing(wall) == SilenceStanding::Expired => {
+                        Some(format!("silence {id} is over already"))
+                    }
+                    Some(_) => None,
+                }
             }
             CommandKind::Acknowledge { alert } => {
                 let alerts = self.state.alerts();
@@ -537,6 +554,7 @@ impl Alert {
         self.metrics.outbox_pending.set_count(outbox_pending);
         self.alerts.send_replace(Arc::new(AlertsView {
             alerts,
+            silences: self.state.silences().cloned().collect(),
             outbox_pending,
             last_seq: shown.last_seq,
             store_error: shown.store_error.clone(),

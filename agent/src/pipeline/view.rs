@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use watchfire_engine::effect::AlertView;
 use watchfire_engine::input::{CommandKind, Pushed};
+use watchfire_engine::silence::KeptSilence;
 use watchfire_engine::model::{Labels, NotifierId, ProbeId, ProcedureId, RuleId, Series, WallTime};
 
 /// Read ends of all views, and the ways to ask. Cheap to clone.
@@ -96,6 +97,8 @@ pub struct RuleView {
 pub struct AlertsView {
     /// Ordered by rule, then labels; meta-alerts included.
     pub alerts: Vec<AlertView>,
+    /// Silences, by id; those that are over for some days, too.
+    pub silences: Vec<KeptSilence>,
     /// Undelivered notifications.
     pub outbox_pending: usize,
     /// Sequence number of the newest event.

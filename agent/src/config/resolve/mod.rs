@@ -16,8 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use watchfire_engine::Policy;
+use watchfire_engine::calendar::Calendar;
 use watchfire_engine::model::{Labels, ProbeId};
-use watchfire_engine::policy::{AlertingPolicy, DeliveryPolicy, RecoverPolicy};
+use watchfire_engine::policy::{AlertingPolicy, DeliveryPolicy, RecoverPolicy, Regexes};
 
 /// Wall limit and kept output of a command that says nothing: an action's usual time, and enough to read a failure.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,6 +76,9 @@ pub(super) fn resolve(
         rules: rule_policies,
         routes: routing.routes,
         inhibitions: routing.inhibitions,
+        maintenance: Vec::new(),
+        calendar: Calendar::default(),
+        regexes: Regexes::default(),
         procedures: routing.procedures,
         notifiers: routing.notifiers.iter().map(|n| n.id.clone()).collect(),
         alerting: alerting(raw),

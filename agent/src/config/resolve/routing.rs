@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use watchfire_engine::model::{NotifierId, PerSeverity, ProcedureId, RuleId, Severity};
 use watchfire_engine::policy::{
-    AlertMatcher, EscalationStep, InhibitPolicy, ProcedurePolicy, RoutePolicy, RulePolicy,
+    AlertMatcher, EscalationStep, InhibitPolicy, ProcedurePolicy, Recipient, RoutePolicy,
+    RulePolicy,
 };
 
 /// The notifier that is there without a table.
@@ -154,7 +155,9 @@ fn default_route(raw: &Raw, notifiers: &[NotifierConfig]) -> RoutePolicy {
     }
     RoutePolicy {
         matcher: AlertMatcher::default(),
-        notify,
+        notify: notify.into_iter().map(Recipient::Notifier).collect(),
+        active: Vec::new(),
+        muted: Vec::new(),
         group_by: vec!["rule".into()],
         group_wait: GROUP_WAIT,
         group_interval: GROUP_INTERVAL,
@@ -188,6 +191,8 @@ fn route(
             labels: matchers(&raw.labels),
         },
         notify: ids(&raw.notify),
+        active: Vec::new(),
+        muted: Vec::new(),
         group_by: raw.group_by.clone().unwrap_or_else(|| vec!["rule".into()]),
         group_wait: raw.group_wait.unwrap_or(GROUP_WAIT),
         group_interval: raw.group_interval.unwrap_or(GROUP_INTERVAL),
@@ -319,8 +324,8 @@ fn texts(patterns: &[At<String>]) -> Vec<Arc<str>> {
         .collect()
 }
 
-fn ids(list: &[At<String>]) -> Vec<NotifierId> {
+fn ids(list: &[At<String>]) -> Vec<Recipient> {
     list.iter()
-        .map(|id| NotifierId::new(id.value.as_str()))
+        .map(|id| Recipient::from(id.value.as_str()))
         .collect()
 }

@@ -65,6 +65,7 @@ impl Driver {
                 recover: scope("recover", true),
                 owner: "test".into(),
                 reason: "test".into(),
+                ..Silence::default()
             }));
         }
         match &event.reload {
