@@ -198,7 +198,7 @@ impl Turn<'_> {
 
     /// Why a route says nothing now, but for resolves; none: it is open.
     pub(crate) fn closed(&self, route: &RoutePolicy) -> Option<String> {
-        if let Some(id) = route.muted.iter().find(|id| self.is_open(id)) {
+        if let Some(id) = route.mute.iter().find(|id| self.is_open(id)) {
             return Some(format!("schedule {id}"));
         }
         let outside = !route.active.is_empty() && !route.active.iter().any(|id| self.is_open(id));
@@ -207,7 +207,7 @@ impl Turn<'_> {
 
     /// What closes all routes of the alert; empty where one is open, or none takes it.
     fn closed_routes(&self, rule: &RuleId, fingerprint: &Fingerprint) -> Vec<String> {
-        let timed = |route: &RoutePolicy| !(route.active.is_empty() && route.muted.is_empty());
+        let timed = |route: &RoutePolicy| !(route.active.is_empty() && route.mute.is_empty());
         if !self.policy.routes.iter().any(timed) {
             return Vec::new();
         }

@@ -128,7 +128,7 @@ pub struct RoutePolicy {
     /// Ids of schedules: while none of them is open the route is closed. Empty: always open.
     pub active: Vec<Arc<str>>,
     /// Ids of schedules: while one of them is open the route is closed.
-    pub muted: Vec<Arc<str>>,
+    pub mute: Vec<Arc<str>>,
     /// Label names, or `rule`; empty: every alert by itself.
     pub group_by: Vec<Arc<str>>,
     /// Wait before a group's first message; critical never waits.

@@ -76,7 +76,7 @@ pub(crate) fn policy() -> Policy {
             matcher: AlertMatcher::default(),
             notify: vec!["default".into()],
             active: Vec::new(),
-            muted: Vec::new(),
+            mute: Vec::new(),
             group_by: Vec::new(),
             group_wait: Duration::ZERO,
             group_interval: Duration::ZERO,

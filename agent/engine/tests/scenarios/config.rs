@@ -452,7 +452,7 @@ impl RawRoute {
             },
             notify: ids(&self.notify),
             active: Vec::new(),
-            muted: Vec::new(),
+            mute: Vec::new(),
             group_by: group_by.iter().map(|name| name.as_str().into()).collect(),
             group_wait: span(self.group_wait, secs(10)),
             group_interval: span(self.group_interval, secs(60)),
