@@ -73,7 +73,7 @@ fn inhibited_by(
 
 impl AlertMatcher {
     /// Whether a route takes an alert of this rule, at this severity, with these labels.
-    pub(crate) fn takes(&self, rule: &RuleId, severity: Severity, labels: &Labels) -> bool {
+    pub fn takes(&self, rule: &RuleId, severity: Severity, labels: &Labels) -> bool {
         let severity_fits = self.severity.is_empty() || self.severity.contains(&severity);
         let rule_fits = self.rule.is_empty() || any_matches(&self.rule, rule);
         severity_fits

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use watchfire_engine::Policy;
 use watchfire_engine::effect::{AlertSnapshot, AlertView};
 use watchfire_engine::input::CommandKind;
-use watchfire_engine::model::{Instance, Labels, Series, Severity, WallTime};
+use watchfire_engine::model::{Fingerprint, Instance, Labels, Series, Severity, WallTime};
 use watchfire_engine::policy::{AlertingPolicy, DeliveryPolicy, RecoverPolicy};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -196,6 +196,35 @@ fn config() -> Config {
     }
 }
 
+/// Two episodes of one alert.
+fn story() -> Vec<Value> {
+    let disk = Instance::new("disk".into(), Labels::default());
+    let fingerprint = disk.fingerprint.to_string();
+    let event = |seq: u64, mut body: Value| {
+        body["seq"] = seq.into();
+        body["wall_ms"] = (1_700_000_000_000 + seq * 1_000).into();
+        body["alert"] = "disk".into();
+        body["fingerprint"] = fingerprint.as_str().into();
+        body
+    };
+    let turns = |from: &str, to: &str, value: f64| {
+        json!({ "type": "transition", "what": "transition", "from": from, "to": to, "value": value, "cause": "threshold" })
+    };
+    let delivered = |outcome: &str| json!({ "type": "notification", "what": "delivered", "outcome": outcome });
+    vec![
+        event(11, turns("ok", "firing:high", 0.95)),
+        event(12, json!({ "type": "notification", "what": "suppressed", "reason": "fire", "by": "silence s1" })),
+        event(13, delivered("failed")),
+        event(15, delivered("accepted")),
+        event(16, json!({ "type": "operator", "what": "operator", "by": "anna", "did": "acknowledged disk" })),
+        event(17, turns("firing:high", "firing:critical", 0.99)),
+        event(18, json!({ "type": "action", "what": "action", "step": "start" })),
+        event(19, json!({ "type": "action", "what": "action", "step": "verified_ok" })),
+        event(20, turns("firing:critical", "ok", 0.5)),
+        event(30, turns("ok", "firing:high", 0.96)),
+    ]
+}
+
 /// A store of 250 events; every tenth is a `reload`.
 struct Numbers;
 
@@ -222,6 +251,42 @@ impl EventSource for Numbers {
             .map(|n| json!({ "seq": n, "type": kind(n) }))
             .collect();
         async { Ok(all) }.boxed()
+    }
+
+    fn of_alert(&self, alert: Fingerprint) -> BoxFuture<'_, Result<Vec<Value>, EventsError>> {
+        self.of_alert_from(alert, 0)
+    }
+
+    fn of_alert_from(
+        &self,
+        alert: Fingerprint,
+        from: u64,
+    ) -> BoxFuture<'_, Result<Vec<Value>, EventsError>> {
+        let all = story().into_iter().filter(move |event| {
+            event["fingerprint"] == alert.to_string() && event["seq"].as_u64() >= Some(from)
+        });
+        let all = all.collect();
+        async { Ok(all) }.boxed()
+    }
+
+    fn openings(
+        &self,
+        before: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Value>, EventsError>> {
+        let opens = |event: &Value| event["from"] == "ok" && event["to"] == "firing:high";
+        let all = story().into_iter().rev();
+        let all = all.filter(|event| opens(event) && event["seq"].as_u64() < Some(before));
+        let all = all.take(limit).collect();
+        async { Ok(all) }.boxed()
+    }
+
+    fn known_alerts(&self, text: &str) -> BoxFuture<'_, Result<Vec<Value>, EventsError>> {
+        let known = text == "disk";
+        let fingerprint = story()[0]["fingerprint"].clone();
+        let known = known.then(|| json!({ "alert": "disk", "fingerprint": fingerprint }));
+        let known = known.into_iter().collect();
+        async { Ok(known) }.boxed()
     }
 
     fn stats(&self) -> BoxFuture<'_, Result<Value, EventsError>> {
