@@ -2,6 +2,7 @@
 
 mod answers;
 mod guard;
+mod record;
 
 use super::*;
 use crate::config::{
@@ -235,7 +236,8 @@ impl EventSource for Numbers {
         types: &[String],
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Value>, EventsError>> {
-        if types.iter().any(|t| t != "reload" && t != "transition") {
+        let known = ["reload", "transition", "operator", "plugin", "system"];
+        if types.iter().any(|t| !known.contains(&&**t)) {
             return async { Err(EventsError::Question("no such type".to_owned())) }.boxed();
         }
         let kind = |n: u64| {
