@@ -3,7 +3,7 @@
 
 use crate::calendar::Calendar;
 use crate::model::{
-    Labels, NotifierId, PerSeverity, ProbeId, ProcedureId, RuleId, Severity, WallTime,
+    Labels, NotifierId, PerSeverity, ProbeId, ProcedureId, RuleId, Severities, Severity, WallTime,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +58,8 @@ pub struct RulePolicy {
     pub at_least: Option<AtLeast>,
     /// Severity of `absent` and of composites; default critical.
     pub severity: Severity,
+    /// What a missing series breaches under `on_missing = "breach"`: what the rule can breach at all.
+    pub missing: Severities,
     /// Wait before the first notification of a target of inhibition.
     pub hold: Duration,
     /// Added to the alert's labels; no part of its identity.
@@ -103,7 +105,7 @@ pub enum OnMissing {
     Keep,
     /// An observation that is healthy.
     Ok,
-    /// An observation that breaches, at the rule's `severity`.
+    /// An observation that breaches, at the severities of [`RulePolicy::missing`].
     Breach,
 }
 

@@ -110,7 +110,11 @@ fn the_heartbeat_goes_out_while_rounds_are_decided_and_its_address_stays_secret(
         count("failed").filter(|failed| *failed >= before + 2.0)
     });
     let strayed = source.received();
-    assert!(!strayed.iter().any(|request| request.line.contains("elsewhere")));
+    assert!(
+        !strayed
+            .iter()
+            .any(|request| request.line.contains("elsewhere"))
+    );
 
     switch.always(Answer::status(204));
     wait_for("it arrives again", || {
