@@ -123,6 +123,19 @@ impl Recipient {
     }
 }
 
+/// As configuration writes it.
+impl std::fmt::Display for Recipient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Recipient::Notifier(id) => write!(f, "{id}"),
+            Recipient::OnCall { rotation, rank } => match rank {
+                Rank::Primary => f.write_str(rotation),
+                Rank::Secondary => write!(f, "{rotation}:secondary"),
+            },
+        }
+    }
+}
+
 /// What the calendar says at the instant of one step; worked out when first asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Hours {

@@ -2,6 +2,7 @@
 //! reverse. The only place that knows all parts.
 
 mod events;
+mod heartbeat;
 mod plugin_state;
 mod status;
 mod vitals;
@@ -179,6 +180,11 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
             store.clone(),
             config_in,
             log,
+        )),
+        tokio::spawn(heartbeat::beat(
+            generation.clone(),
+            running.views.clone(),
+            metrics.clone(),
         )),
         tokio::spawn(clean_up(store.clone(), clock.clone(), generation)),
         tokio::spawn(vitals::watch(clock, running.views.clone(), notices.clone())),

@@ -94,6 +94,8 @@ metrics! {
     reloads: Family<Counter, 2> = "watchfire_reloads_total" ["what" "outcome"] &[], "Reloads of configuration and plugins by outcome.";
     config_valid: Gauge = "watchfire_config_valid" [] &[], "Whether the configuration on disk is the one that runs.";
     commit_duration: Histogram = "watchfire_commit_duration_seconds" [] ROUND, "Time of one commit to the state store.";
+    heartbeats: Family<Counter, 1> = "watchfire_heartbeats_total" ["outcome"] &[], "Beats to the outside dead-man's switch by outcome: sent, failed, withheld.";
+    heartbeat_sent_at: Gauge = "watchfire_heartbeat_last_success_timestamp_seconds" [] &[], "When the last one arrived, seconds since 1970; 0: none did.";
     store_degraded: Gauge = "watchfire_store_degraded" [] &[], "1 while the state is not durable.";
 }
 

@@ -4,6 +4,7 @@ mod compile;
 mod configs;
 mod dependencies;
 mod hostile;
+mod hours;
 mod layering;
 mod outage;
 mod recovery;

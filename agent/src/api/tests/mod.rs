@@ -168,6 +168,7 @@ fn config() -> Config {
         secrets: BTreeMap::from([("slack".to_owned(), SecretSource::Env("SLACK".to_owned()))]),
         commands: BTreeMap::new(),
         mail: None,
+        heartbeat: None,
         plugins: BTreeMap::new(),
         defaults: ProbeDefaults {
             every: Duration::from_secs(10),
