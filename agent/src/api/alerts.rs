@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use watchfire_engine::effect::AlertView;
 use watchfire_engine::input::CommandKind;
 use watchfire_engine::model::{Fingerprint, Labels, Severity};
-use watchfire_engine::policy::{Recipient, RoutePolicy, RulePolicy};
+use watchfire_engine::policy::{RoutePolicy, RulePolicy};
 
 /// Series that an explanation shows for one input.
 const SAMPLES_MAX: usize = 20;
@@ -260,13 +260,13 @@ fn routes(api: &Api, alert: &AlertView) -> Value {
     let all = taking(&config.policy.routes, alert).map(|(at, route)| {
         json!({
             "place": at + 1,
-            "notify": route.notify.iter().map(recipient).collect::<Vec<_>>(),
+            "notify": route.notify.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "group_by": route.group_by,
             "group_wait_seconds": seconds(route.group_wait),
             "repeat_seconds": seconds(route.repeat[alert.snapshot.severity]),
             "escalate": route.escalate.iter().map(|step| json!({
                 "after_seconds": seconds(step.after),
-                "notify": step.notify.iter().map(recipient).collect::<Vec<_>>(),
+                "notify": step.notify.iter().map(ToString::to_string).collect::<Vec<_>>(),
             })).collect::<Vec<_>>(),
         })
     });
@@ -289,14 +289,6 @@ pub(super) fn taking<'a>(
         }
     }
     taken.into_iter()
-}
-
-/// A notifier's id, or a rotation's.
-pub(super) fn recipient(recipient: &Recipient) -> String {
-    match recipient {
-        Recipient::Notifier(id) => id.to_string(),
-        Recipient::OnCall { rotation, .. } => rotation.to_string(),
-    }
 }
 
 /// The silences that mute the alert.

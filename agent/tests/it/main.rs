@@ -6,6 +6,7 @@ mod dependencies;
 mod hostile;
 mod hours;
 mod layering;
+mod operators;
 mod outage;
 mod recovery;
 mod reload;

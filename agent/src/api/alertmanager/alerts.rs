@@ -2,7 +2,7 @@
 
 use super::query::Filter;
 use super::{refused, reworded};
-use crate::api::alerts::{recipient, taking};
+use crate::api::alerts::taking;
 use crate::api::shape::{Time, time};
 use crate::api::silences::wall_now;
 use crate::api::{Api, order};
@@ -85,7 +85,7 @@ fn mutes(alert: &AlertView) -> (Vec<&str>, Vec<&str>) {
 fn receivers(config: &Config, alert: &AlertView) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for (_, route) in taking(&config.policy.routes, alert) {
-        for name in route.notify.iter().map(recipient) {
+        for name in route.notify.iter().map(ToString::to_string) {
             if !all.contains(&name) {
                 all.push(name);
             }
@@ -150,7 +150,7 @@ pub(super) async fn groups(State(api): State<Api>, RawQuery(query): RawQuery) ->
                 .iter()
                 .map(|name| if **name == *"rule" { "alertname" } else { name })
                 .collect();
-            for name in route.notify.iter().map(recipient) {
+            for name in route.notify.iter().map(ToString::to_string) {
                 let group = groups.entry((name, all.only(&by))).or_default();
                 group.push(shown.clone());
             }

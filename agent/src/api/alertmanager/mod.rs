@@ -10,7 +10,6 @@ mod query;
 mod silences;
 
 use super::Api;
-use super::alerts::recipient;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -77,7 +76,7 @@ async fn receivers(State(api): State<Api>) -> Json<Value> {
     let policy = &config.policy;
     let notifiers = policy.notifiers.iter().map(ToString::to_string);
     let named = policy.routes.iter().flat_map(|route| &route.notify);
-    let all: BTreeSet<String> = notifiers.chain(named.map(recipient)).collect();
+    let all: BTreeSet<String> = notifiers.chain(named.map(ToString::to_string)).collect();
     let all = all.iter().map(|name| json!({ "name": name }));
     Json(all.collect())
 }
