@@ -682,3 +682,16 @@ fn only_changes_between_firing_and_not_count_as_flapping() {
         .filter(|e| matches!(e.what, Happening::Transition { .. }));
     assert_eq!(flips.count(), 1);
 }
+
+#[test]
+fn a_message_lost_under_way_with_a_newer_one_behind_it_is_told_as_superseded() {
+    let mut engine = Engine::new(policy());
+    engine.feed(0, round(vec![shows("0", CRITICAL)]));
+    engine.feed(10, round(vec![shows("0", HEALTHY)]));
+    let back = engine.restart(12);
+    assert_eq!(
+        happenings(&back.events),
+        ["restart", "superseded by resolve"]
+    );
+    assert_eq!(reasons(&back.sends), ["resolve"]);
+}
