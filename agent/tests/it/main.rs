@@ -2,6 +2,7 @@
 
 mod compile;
 mod configs;
+mod crash;
 mod dependencies;
 mod hostile;
 mod hours;
