@@ -6,12 +6,14 @@ mod dependencies;
 mod hostile;
 mod layering;
 mod outage;
+mod packs;
 mod recovery;
 mod reload;
 mod reloader;
 mod sandbox;
 mod servers;
 mod shipped;
+mod stock_rules;
 #[expect(
     dead_code,
     unreachable_pub,

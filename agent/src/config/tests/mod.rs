@@ -5,6 +5,7 @@ mod fuzz;
 mod mistakes;
 mod reload;
 mod shipped;
+mod slo;
 mod warnings;
 
 use super::{Environment, Finding, Loaded, from_texts, render};
