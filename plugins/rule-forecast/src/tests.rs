@@ -249,7 +249,7 @@ fn no_numbers_are_beyond_it() {
     ] {
         for other in [0.0, odd, -odd] {
             let mixed = points(HOUR, |s| {
-                if (s / 10.0) as u64 % 2 == 0 {
+                if ((s / 10.0) as u64).is_multiple_of(2) {
                     odd
                 } else {
                     other
