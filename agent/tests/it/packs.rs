@@ -109,9 +109,7 @@ fn every_rule_has_a_test_that_fires_and_one_that_does_not() {
 async fn every_pack_is_built_in_and_its_tables_are_taken() {
     let packs = files(&packs_folder());
     let names: Vec<&String> = packs.keys().collect();
-    let bed = Bed::new(&format!("packs = {names:?}\n"))
-        .start()
-        .await;
+    let bed = Bed::new(&format!("packs = {names:?}\n")).start().await;
     let now = bed.now();
     let mut judged = 0;
     for rule in packs.values().flat_map(|pack| tables(pack, "rule")) {

@@ -1,11 +1,12 @@
 //! Judges one line of arithmetic and comparison over the inputs, for each severity.
 //!
-//! The language (`parse.rs`, `eval.rs`) is our own: no library knows that a number may be unknown, which here is the
+//! The language (`tokens.rs`, `parse.rs`, `eval.rs`) is our own: no library knows that a number may be unknown, which here is the
 //! difference between an alert that ends and one that is held.
 
 mod config;
 mod eval;
 mod parse;
+mod tokens;
 
 use watchfire_plugin_sdk::prelude::*;
 use watchfire_plugin_sdk::text::number;

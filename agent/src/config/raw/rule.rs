@@ -175,11 +175,12 @@ fn component(table: &Table<'_, '_>) -> Option<RawJudge> {
     let mut inputs = Vec::new();
     let several = table.table("inputs");
     let mut by_default = None;
-    if let Some(slo) = slo::slo(table) {
+    if table.has("slo") {
         plugin.get_or_insert_with(|| slo::PLUGIN.to_owned());
         // Errors and total rarely have the same labels, and an objective is about all of them together.
         by_default = Some(Vec::new());
-        inputs = slo.expand(table, &mut config);
+        let slo = slo::slo(table);
+        inputs = slo.map_or_else(Vec::new, |slo| slo.expand(table, &mut config));
     } else if let Some(several) = &several {
         table.refuse(
             INPUT_KEYS,

@@ -77,8 +77,9 @@ fn mistakes_are_told_with_what_to_write() {
         "slo = { errors = { metric = \"e\", over = \"5m\" }, objective = \"99.9\", windows = [{ long = \"1h\", burn = 2, severity = \"high\" }] }\n",
         &[
             "3:7 `rule[s].slo` lacks `total` | write total = { metric = \"…_total\" }",
-            "3:32 `over` is chosen by `slo` | remove it, or write the inputs out: inputs.errors_5m = { … }",
-            "3:60 `objective` wants a number from 0 to 1, found a string | ",
+            "3:34 `over` is chosen by `slo` | remove it, or write the inputs out: inputs.errors_5m = { … }",
+            "3:61 `objective` wants a number from 0 to 1, found the string \"99.9\" | ",
+            "3:80 `rule[s].slo.windows[1]` lacks `short` | write { long = \"1h\", short = \"5m\", burn = 14.4, severity = \"critical\" }",
         ],
     );
     refused(

@@ -66,16 +66,17 @@ pub(super) fn slo(rule: &Table<'_, '_>) -> Option<RawSlo> {
             "write the share that must succeed: objective = 0.999",
         );
     }
-    let raw = RawSlo {
+    let period = table.duration("period");
+    let windows = table.tables("windows").iter().filter_map(window).collect();
+    table.finish();
+    Some(RawSlo {
         errors: errors?,
         total: total?,
         objective: objective?,
-        period: table.duration("period"),
-        windows: table.tables("windows").iter().filter_map(window).collect(),
+        period,
+        windows,
         at: table.at,
-    };
-    table.finish();
-    Some(raw)
+    })
 }
 
 fn counted(table: &Table<'_, '_>, key: &'static str) -> Option<Counted> {
