@@ -32,6 +32,10 @@ fn rule(plugin: &str, config: &str) -> Rule {
     component.rule(settings).unwrap()
 }
 
+fn warning() -> Severities {
+    [Severity::Warning].into_iter().collect()
+}
+
 /// A round of one input in which all instances see the same value.
 async fn round(rule: &Rule, now_ms: u64, value: f64, memory: Vec<Vec<u8>>) -> Verdicts {
     let instances = memory.len();
@@ -66,7 +70,7 @@ async fn baselines_of_a_whole_call_fit_and_are_carried_on() {
         let verdicts = round(&rule, 50 * MINUTE, 160.0, memory.clone()).await;
         assert_eq!(
             verdicts.breached,
-            vec![Some(Severity::Warning.into()); REMEMBERING_A_CALL],
+            vec![Some(warning()); REMEMBERING_A_CALL],
             "{method}"
         );
         // Equal rounds give equal verdicts and equal memories, byte for byte.
@@ -101,10 +105,7 @@ async fn forecasts_over_all_points_of_two_hours_end_in_time() {
     let (verdicts, cost) = rule.evaluate(batch).await;
     let verdicts = verdicts.unwrap();
     println!("{instances} forecasts: {cost:?}");
-    assert_eq!(
-        verdicts.breached,
-        vec![Some(Severity::Warning.into()); instances]
-    );
+    assert_eq!(verdicts.breached, vec![Some(warning()); instances]);
     // 0.2 an hour, 0.1 to go.
     assert!(
         (verdicts.values[0] - 1_800.0).abs() < 1.0,
