@@ -9,12 +9,14 @@ mod hours;
 mod layering;
 mod operators;
 mod outage;
+mod packs;
 mod recovery;
 mod reload;
 mod reloader;
 mod sandbox;
 mod servers;
 mod shipped;
+mod stock_rules;
 #[expect(
     dead_code,
     unreachable_pub,
