@@ -248,6 +248,7 @@ impl Evaluate {
 
     fn absorb(&mut self, run: &Run) {
         let probe = &run.live.config.id;
+        self.history.expect(probe, run.every);
         match &run.result {
             Ok(collection) => {
                 let labels = &run.live.config.labels;

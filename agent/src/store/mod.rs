@@ -17,6 +17,7 @@ mod disk;
 mod event;
 mod folder;
 pub mod history;
+pub mod long;
 mod migrate;
 mod query;
 mod reader;
@@ -27,7 +28,7 @@ pub mod window;
 mod writer;
 
 pub use event::{EventType, EventTypeError, Keep, NewEvent, StoredEvent};
-pub use history::{Absorbed, FamilyView, History, Limits, Presence, SeriesId};
+pub use history::{Absorbed, FamilyView, History, Limits, Need, Presence, SeriesId};
 pub use query::{LIMIT_MAX, Stats, TypeStats};
 pub use state::{
     Cleaned, Commit, Committed, Degraded, Health, OpenError, Opened, PluginState, SavedClock,
