@@ -71,6 +71,11 @@ impl Chunk {
         self.count
     }
 
+    /// Bytes of its samples.
+    pub(super) fn bytes(&self) -> usize {
+        self.bits.bytes().len()
+    }
+
     /// As it is stored.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.bits.bytes().len() + 8);
