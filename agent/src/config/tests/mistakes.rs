@@ -216,7 +216,17 @@ fn what_comes_later_says_so() {
             "10:1 `interpreter` comes with a later release of watchfire | ",
             "13:1 `schedule` comes with a later release of watchfire | ",
             "15:1 `logs` comes with a later release of watchfire | ",
-            "16:1 `metrics` comes with a later release of watchfire | ",
+        ],
+    );
+}
+
+#[test]
+fn a_history_has_a_least_size() {
+    check(
+        "[retention]\nmetrics = \"0s\"\nmetrics_bytes_max = \"1MiB\"\n",
+        &[
+            "2:11 `metrics` must be longer than zero | write for example \"10s\"",
+            "3:21 `metrics_bytes_max` is too small for a history of samples | write at least \"4MiB\"; a hundred series at 10s take some 4 MiB a day",
         ],
     );
 }

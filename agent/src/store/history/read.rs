@@ -105,6 +105,11 @@ impl History {
         })
     }
 
+    /// Bytes set aside for windows longer than [`Limits::keep_max`](super::Limits::keep_max).
+    pub fn long_bytes_reserved(&self) -> usize {
+        self.counts.long_bytes_reserved
+    }
+
     /// Counts for own metrics.
     pub fn counts(&self) -> Counts {
         let rings = self
