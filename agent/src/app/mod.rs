@@ -467,7 +467,9 @@ fn keep_metrics(config: &Config) -> KeepMetrics {
 /// Waits until the open chunks are written, within the limit of the stages.
 async fn finish_history(done: oneshot::Receiver<()>) {
     if tokio::time::timeout(DRAIN, done).await.is_err() {
-        tracing::warn!("the history of samples was not written in time: up to 5 minutes of it are lost");
+        tracing::warn!(
+            "the history of samples was not written in time: up to 5 minutes of it are lost"
+        );
     }
 }
 

@@ -35,8 +35,8 @@ pub mod view;
 
 use crate::clock::Clock;
 use crate::plugin::{Generation, Notice};
-use crate::store::{MetricsHealth, Recorder, StateStore};
 use crate::store::history::{History, Limits, PastOf};
+use crate::store::{MetricsHealth, Recorder, StateStore};
 use crate::telemetry::metrics::Metrics;
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -411,7 +411,6 @@ impl History {
         Some(id)
     }
 
-
     fn put(&mut self, id: SeriesId, point: Point, stale: Duration) {
         if let Some(Some(entry)) = self.entries.get_mut(id.0 as usize) {
             let keep = self.declared.ring(&entry.series.metric);

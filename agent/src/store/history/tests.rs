@@ -1,10 +1,10 @@
 use super::*;
 use crate::config::Aggregate;
+use crate::sandbox::types::{CallError, Point as Sample};
 use crate::store::long::Kept;
 use crate::store::window::Window;
-use std::collections::HashSet;
-use crate::sandbox::types::{CallError, Point as Sample};
 use proptest::prelude::*;
+use std::collections::HashSet;
 use watchfire_engine::policy::TextPattern;
 
 fn series(metric: &str, labels: &[(&str, &str)]) -> Series {
@@ -171,10 +171,7 @@ fn answers_in_any_order_reach_their_series() {
 #[test]
 fn only_declared_windows_cost_memory() {
     let mut history = History::new(Limits::default());
-    history.declare([
-        need("a", 30, Kept::Mean),
-        need("a", 20, Kept::Count),
-    ]);
+    history.declare([need("a", 30, Kept::Mean), need("a", 20, Kept::Count)]);
     for n in 0..100 {
         let answer = collection(&[("a", &[], n as f64), ("b", &[], n as f64)]);
         history.absorb(&probe("p"), secs(n * 10), &answer, &host());

@@ -1,7 +1,7 @@
 //! The buckets of one window and what is computed from them.
 
-use super::cells::{Cells, Column, Mean, Spread};
 use super::Shape;
+use super::cells::{Cells, Column, Mean, Spread};
 use crate::config::Aggregate;
 use crate::store::window::{Point, Window};
 use std::time::Duration;
@@ -191,12 +191,7 @@ impl Body {
     }
 }
 
-fn mean(
-    cells: &Cells<Mean>,
-    from: u64,
-    tail: Option<(f64, u64)>,
-    within: Option<Point>,
-) -> f64 {
+fn mean(cells: &Cells<Mean>, from: u64, tail: Option<(f64, u64)>, within: Option<Point>) -> f64 {
     let mut sum = 0.0;
     let mut ms = 0;
     for (_, cell) in cells.since(from) {

@@ -90,7 +90,10 @@ fn check(kind: Aggregate, points: &[Point], at: u64, over_ms: u64) {
         _ => 1e-9 * exact.abs().max(1000.0),
     };
     let same = (got.is_nan() && exact.is_nan()) || (got - exact).abs() <= tolerance;
-    assert!(same, "{kind:?} over {over_ms} ms at {at}: {got}, exact {exact}");
+    assert!(
+        same,
+        "{kind:?} over {over_ms} ms at {at}: {got}, exact {exact}"
+    );
     if matches!(kind, Aggregate::Quantile(_)) && !got.is_nan() {
         assert!(points.iter().any(|point| point.value == got));
     }
@@ -100,8 +103,11 @@ fn check(kind: Aggregate, points: &[Point], at: u64, over_ms: u64) {
 fn any_points() -> impl Strategy<Value = Vec<Point>> {
     let value = prop_oneof![9 => (-1000..1000_i32).prop_map(f64::from), 1 => Just(f64::NAN)];
     let step = prop_oneof![12 => 1..25_001_u64, 1 => 25_001..400_000_u64];
-    (0..3_000_000_u64, proptest::collection::vec((step, value), 0..150)).prop_map(
-        |(start, steps)| {
+    (
+        0..3_000_000_u64,
+        proptest::collection::vec((step, value), 0..150),
+    )
+        .prop_map(|(start, steps)| {
             let mut at = start;
             let mut all = Vec::new();
             for (step, value) in steps {
@@ -110,8 +116,7 @@ fn any_points() -> impl Strategy<Value = Vec<Point>> {
                 all.push(Point { at, value });
             }
             all
-        },
-    )
+        })
 }
 
 proptest! {
@@ -191,7 +196,13 @@ fn points_are_thinned_to_one_a_bucket() {
     let mut long = Long::new(shape, false);
     for n in 0..1_000_u64 {
         let at = Moment(n * 5_000);
-        long.push(Point { at, value: n as f64 }, STALE);
+        long.push(
+            Point {
+                at,
+                value: n as f64,
+            },
+            STALE,
+        );
     }
     let since = Moment(4_995_000 - 2_400_000);
     let mut points = Vec::new();

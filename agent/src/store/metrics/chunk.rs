@@ -19,7 +19,12 @@ use super::bits::{BitReader, BitWriter};
 const CLOSEST_MS: u32 = 500;
 
 /// Prefix, its length, bits that follow: the codes for a change of the step.
-const STEPS: [(u64, u32, u32); 4] = [(0b10, 2, 6), (0b110, 3, 9), (0b1110, 4, 12), (0b1111, 4, 32)];
+const STEPS: [(u64, u32, u32); 4] = [
+    (0b10, 2, 6),
+    (0b110, 3, 9),
+    (0b1110, 4, 12),
+    (0b1111, 4, 32),
+];
 
 /// A chunk that grows.
 #[derive(Clone, Debug, Default)]
@@ -93,7 +98,9 @@ impl Chunk {
             let half = 1_i64 << (bits - 1);
             if (-half..half).contains(&change) {
                 self.bits.put(prefix, length);
-                return self.bits.put(change.cast_unsigned() & ((1 << bits) - 1), bits);
+                return self
+                    .bits
+                    .put(change.cast_unsigned() & ((1 << bits) - 1), bits);
             }
         }
         unreachable!("times of a slot differ by less than 2^31 ms");
@@ -144,7 +151,7 @@ pub(super) fn read(bytes: &[u8], mut each: impl FnMut(u32, f64)) -> Result<(), D
 }
 
 fn take_step(from: &mut BitReader<'_>) -> Option<i64> {
-    let mut ones = 0;
+    let mut ones = 0_usize;
     while ones < 4 && from.take(1)? == 1 {
         ones += 1;
     }

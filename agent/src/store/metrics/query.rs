@@ -172,10 +172,14 @@ impl MetricsReader {
             let found = select.query_map(range, |row| {
                 let (row_number, of) = rollup::row_and_series(row.get(0)?);
                 // Others' data is not read.
-                let data = (of == series).then(|| row.get::<_, Vec<u8>>(1)).transpose()?;
+                let data = (of == series)
+                    .then(|| row.get::<_, Vec<u8>>(1))
+                    .transpose()?;
                 Ok(data.map(|data| (row_number, data)))
             })?;
-            found.filter_map(Result::transpose).collect::<rusqlite::Result<Vec<_>>>()
+            found
+                .filter_map(Result::transpose)
+                .collect::<rusqlite::Result<Vec<_>>>()
         };
         let mut all = Vec::new();
         for (row, bytes) in read().map_err(|e| self.error(Trouble::of(&e)))? {
@@ -217,7 +221,9 @@ impl MetricsReader {
 
     fn wall_at(&self, at: u64) -> WallTime {
         let step = self.wall.range(..=at).next_back();
-        let ahead = step.or(self.wall.first_key_value()).map_or(0, |step| *step.1);
+        let ahead = step
+            .or(self.wall.first_key_value())
+            .map_or(0, |step| *step.1);
         WallTime((at.cast_signed() + ahead).max(0).cast_unsigned())
     }
 
@@ -261,7 +267,9 @@ impl MetricsReader {
                 continue;
             }
             let data = row.get_ref(1).map_err(of)?;
-            let data = data.as_blob().map_err(|e| Trouble::Damaged(e.to_string()))?;
+            let data = data
+                .as_blob()
+                .map_err(|e| Trouble::Damaged(e.to_string()))?;
             read::decode(slot, data, |at, value| {
                 if !value.is_nan() {
                     samples.push(StoredSample {
@@ -328,7 +336,10 @@ impl Iterator for Range<'_> {
                 return Some(Ok(sample));
             }
             let slot = self.next_slot?;
-            match self.reader.slot_from(slot, self.last_slot, self.series.as_ref()) {
+            match self
+                .reader
+                .slot_from(slot, self.last_slot, self.series.as_ref())
+            {
                 Ok(Some((slot, samples))) => {
                     self.samples = samples.into_iter();
                     self.next_slot = Some(slot + 1);

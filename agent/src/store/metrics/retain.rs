@@ -158,14 +158,16 @@ fn intern(tx: &Transaction<'_>, active: &Active) -> rusqlite::Result<u32> {
             |row| row.get(0),
         )?,
     };
-    tx.prepare_cached("INSERT INTO series (id, metric, labels, probe, seen) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute((
-            id,
-            &*active.series.metric,
-            labels(&active.series),
-            active.probe.as_str(),
-            active.slot.cast_signed(),
-        ))?;
+    tx.prepare_cached(
+        "INSERT INTO series (id, metric, labels, probe, seen) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute((
+        id,
+        &*active.series.metric,
+        labels(&active.series),
+        active.probe.as_str(),
+        active.slot.cast_signed(),
+    ))?;
     Ok(id)
 }
 

@@ -142,17 +142,22 @@ pub(super) fn from_bytes(mut bytes: &[u8]) -> Result<Vec<Bucket>, Damaged> {
         columns.push(samples);
     }
     let [min, max, sum, count] = <[Vec<(u32, f64)>; 4]>::try_from(columns).map_err(|_| Damaged)?;
-    if [&max, &sum, &count].iter().any(|all| all.len() != min.len()) {
+    if [&max, &sum, &count]
+        .iter()
+        .any(|all| all.len() != min.len())
+    {
         return Err(Damaged);
     }
     let rows = min.into_iter().zip(max).zip(sum).zip(count);
     Ok(rows
-        .map(|((((number, min), (_, max)), (_, sum)), (_, count))| Bucket {
-            number,
-            min,
-            max,
-            sum,
-            count,
-        })
+        .map(
+            |((((number, min), (_, max)), (_, sum)), (_, count))| Bucket {
+                number,
+                min,
+                max,
+                sum,
+                count,
+            },
+        )
         .collect())
 }

@@ -99,7 +99,11 @@ fn what_was_written_is_read_in_order_of_time() {
     let bed = Bed::new();
     let mut writer = bed.writer(now(0));
     for n in 1..=1_000 {
-        take(&mut writer, n * 10, &[("a", n as f64), ("b", (n as f64).sqrt())]);
+        take(
+            &mut writer,
+            n * 10,
+            &[("a", n as f64), ("b", (n as f64).sqrt())],
+        );
     }
     writer.flush();
     let reader = bed.reader();
@@ -188,7 +192,11 @@ fn time_that_begins_anew_goes_on_behind_what_is_there() {
     writer.flush();
     assert_eq!(
         bed.read("a"),
-        [(7_200.0, 1.0), (10_810.0, 2.0), (-315_360_000.0 + 10.0, 3.0)]
+        [
+            (7_200.0, 1.0),
+            (10_810.0, 2.0),
+            (-315_360_000.0 + 10.0, 3.0)
+        ]
     );
 }
 
@@ -209,7 +217,10 @@ fn a_step_of_the_wall_clock_is_kept_beside_the_time() {
     writer.flush();
     let read = bed.read("a");
     assert_eq!(read.len(), 30);
-    assert_eq!((read[9].0, read[10].0, read[20].0), (100.0, 3_710.0, -3_390.0));
+    assert_eq!(
+        (read[9].0, read[10].0, read[20].0),
+        (100.0, 3_710.0, -3_390.0)
+    );
     // Nothing is deleted for a clock that runs ahead by ten years.
     let mut at = now(310);
     at.wall.0 += 315_360_000_000;
@@ -239,10 +250,17 @@ fn old_samples_go_and_so_do_series_without_any() {
     let days = |count: f64| count * 86_400.0;
     let read = bed.read("a");
     let newest = read.last().unwrap().0;
-    assert!((newest - read[0].0 - days(1.0)).abs() <= 1_200.0, "{}", read[0].0);
+    assert!(
+        (newest - read[0].0 - days(1.0)).abs() <= 1_200.0,
+        "{}",
+        read[0].0
+    );
     let names: Vec<_> = bed.reader().series().unwrap();
     assert_eq!(names.len(), 1, "{names:?}");
-    let rolled = bed.reader().rollups(names[0].id, WallTime(0), WallTime(u64::MAX)).unwrap();
+    let rolled = bed
+        .reader()
+        .rollups(names[0].id, WallTime(0), WallTime(u64::MAX))
+        .unwrap();
     let covered = (rolled.last().unwrap().wall.0 - rolled[0].wall.0) as f64 / 1_000.0;
     assert!((days(2.5)..days(3.5)).contains(&covered), "{covered}");
 }
@@ -281,7 +299,10 @@ fn roll_ups_say_what_the_samples_said() {
 fn the_file_stays_below_its_bound() {
     let bed = Bed::new();
     let bytes_max = 1 << 20;
-    *lock(&bed.shared.keep) = Keep { bytes_max, ..keep() };
+    *lock(&bed.shared.keep) = Keep {
+        bytes_max,
+        ..keep()
+    };
     let mut writer = bed.writer(now(0));
     let names: Vec<String> = (0..40).map(|n| n.to_string()).collect();
     let mut seed = 1_u64;
@@ -315,7 +336,11 @@ fn a_damaged_file_is_set_aside_and_begun_anew() {
         let bed = Bed::new();
         let mut writer = bed.writer(now(0));
         for n in 1..=500 {
-            take(&mut writer, n * 10, &[("a", n as f64), ("b", (n as f64).sin())]);
+            take(
+                &mut writer,
+                n * 10,
+                &[("a", n as f64), ("b", (n as f64).sin())],
+            );
         }
         writer.flush();
         drop(writer);
@@ -333,7 +358,8 @@ fn a_damaged_file_is_set_aside_and_begun_anew() {
             }
             "chunk" => {
                 let conn = rusqlite::Connection::open(&path).unwrap();
-                conn.execute("UPDATE chunk SET data = x'ff00ff00'", []).unwrap();
+                conn.execute("UPDATE chunk SET data = x'ff00ff00'", [])
+                    .unwrap();
             }
             _ => {
                 let size = std::fs::metadata(&path).unwrap().len();
@@ -376,8 +402,11 @@ fn a_full_disk_keeps_some_drops_the_oldest_and_heals() {
     }
     let full = |writer: &mut Writer| {
         let conn = writer.connection().unwrap();
-        let pages: i64 = conn.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
-        conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
+        let pages: i64 = conn
+            .pragma_query_value(None, "page_count", |row| row.get(0))
+            .unwrap();
+        conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+            .unwrap();
     };
     full(&mut writer);
     let mut n = 200;
@@ -456,7 +485,11 @@ async fn long_windows_are_restored_over_a_restart() {
         history.expect(&probe, every);
         history.absorb(&probe, at.at, &answer(value_at(n)), &Labels::default());
         let newest = history.newest(&probe);
-        recorder.record(&probe, at, newest.map(|(series, point)| (series, point.value)));
+        recorder.record(
+            &probe,
+            at,
+            newest.map(|(series, point)| (series, point.value)),
+        );
         history.questions(|question| recorder.ask(question));
         all.push(Point {
             at: at.at,
@@ -484,6 +517,9 @@ async fn long_windows_are_restored_over_a_restart() {
     let (mut history, mut recording) = start(now(0));
     for n in 1..=2_000 {
         go(&mut history, &recording.recorder, n);
+        while let Ok(past) = recording.pasts.try_recv() {
+            history.fill(past);
+        }
         // Not faster than the disk, as no agent is.
         if n % 40 == 0 {
             while recording.recorder.view().health().samples < n {
@@ -491,10 +527,9 @@ async fn long_windows_are_restored_over_a_restart() {
             }
         }
     }
-    for _ in 0..3 {
-        history.fill(recording.pasts.recv().await.unwrap());
-    }
     drop(recording.recorder);
+    // It waits for whoever asked.
+    while recording.pasts.recv().await.is_some() {}
     recording.done.await.unwrap();
 
     let (mut history, mut recording) = start(now(2_000 * 60 + 30));
@@ -515,7 +550,10 @@ async fn long_windows_are_restored_over_a_restart() {
     };
     for (value, kind) in aggregates(&mut history, at) {
         let exact = aggregate(kind, &all, &window);
-        assert!((value - exact).abs() <= 1e-9 * exact.abs(), "{kind:?}: {value}, not {exact}");
+        assert!(
+            (value - exact).abs() <= 1e-9 * exact.abs(),
+            "{kind:?}: {value}, not {exact}"
+        );
         assert!(exact > 100.0, "{kind:?}: {exact}");
     }
     drop(recording.recorder);

@@ -1,7 +1,9 @@
 //! The thread that owns `metrics.db`: opens it, grows a chunk a series, writes them, answers for the past.
 
 use super::chunk::Chunk;
-use super::{Keep, MetricsHealth, Note, SLOT_MS, Shared, file, lock, parts_of, read, retain, rollup};
+use super::{
+    Keep, MetricsHealth, Note, SLOT_MS, Shared, file, lock, parts_of, read, retain, rollup,
+};
 use crate::store::disk::Trouble;
 use crate::store::history::{PastOf, Question};
 use rusqlite::Connection;
@@ -148,15 +150,18 @@ impl Writer {
         let slot = at / SLOT_MS;
         lock(&self.shared.health).samples += samples.len() as u64;
         for (series, value) in samples {
-            let active = self.active.entry(series).or_insert_with_key(|series| Active {
-                series: series.clone(),
-                probe: probe.clone(),
-                id: None,
-                slot,
-                chunk: Chunk::default(),
-                dirty: false,
-                merged: false,
-            });
+            let active = self
+                .active
+                .entry(series)
+                .or_insert_with_key(|series| Active {
+                    series: series.clone(),
+                    probe: probe.clone(),
+                    id: None,
+                    slot,
+                    chunk: Chunk::default(),
+                    dirty: false,
+                    merged: false,
+                });
             if active.slot < slot {
                 let next = Active {
                     series: active.series.clone(),
@@ -246,15 +251,14 @@ impl Writer {
     /// Finds the offset between timeline and file, and goes on from what the file says of the wall clock.
     fn take_up(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         let at = self.now.at.0;
-        let newest: Option<i64> = conn.query_row("SELECT max(key) FROM chunk", [], |r| r.get(0))?;
-        let newest = newest.map(|key| parts_of(key).0);
+        let newest = file::meta(conn, "newest")?.map(i64::cast_unsigned);
         let stored = file::meta(conn, "offset")?.map(i64::cast_unsigned);
         let offset = match stored {
-            Some(offset) if newest.is_none_or(|newest| (at + offset) / SLOT_MS >= newest) => offset,
+            Some(offset) if newest.is_none_or(|newest| at + offset >= newest) => offset,
             // The timeline began anew: it goes on behind what the file holds, by the wall clock if that
             // is later.
             _ => {
-                let least = newest.map_or(0, |newest| (newest + 1) * SLOT_MS);
+                let least = newest.map_or(0, |newest| newest + 1);
                 let offset = self.now.wall.0.max(least).saturating_sub(at);
                 file::set_meta(conn, "offset", offset.cast_signed())?;
                 offset
@@ -297,7 +301,10 @@ impl Writer {
 
     fn note_wall(&mut self, at: u64) {
         let ahead = self.now.wall.0.cast_signed() - at.cast_signed();
-        if self.ahead.is_none_or(|before| before.abs_diff(ahead) > WALL_STEP_MS) {
+        if self
+            .ahead
+            .is_none_or(|before| before.abs_diff(ahead) > WALL_STEP_MS)
+        {
             self.ahead = Some(ahead);
             self.steps.push((at, ahead));
         }
@@ -341,6 +348,7 @@ impl Writer {
 
     /// One transaction with everything that is not in the file.
     fn write(&mut self) -> Result<(), Trouble> {
+        let newest = self.time(self.now.at);
         let Some(conn) = &mut self.conn else {
             return Ok(());
         };
@@ -352,6 +360,7 @@ impl Writer {
         }
         let dirty = self.active.values_mut().filter(|active| active.dirty);
         let (mut chunks, mut bytes) = (0, 0);
+        file::set_meta(&tx, "newest", newest.cast_signed()).map_err(|e| Trouble::of(&e))?;
         for active in self.sealed.iter_mut().chain(dirty) {
             bytes += retain::put(&tx, active)?;
             chunks += 1;
@@ -359,7 +368,9 @@ impl Writer {
         tx.commit().map_err(|e| Trouble::of(&e))?;
         self.sealed.clear();
         self.steps.clear();
-        self.active.values_mut().for_each(|active| active.dirty = false);
+        self.active
+            .values_mut()
+            .for_each(|active| active.dirty = false);
         let mut health = lock(&self.shared.health);
         health.chunks += chunks;
         health.chunk_bytes += bytes;
