@@ -55,8 +55,10 @@ impl Driver {
                 None => unset,
                 Some(names) => names.iter().any(|n| n == name),
             };
+            self.silenced += 1;
             self.command(CommandKind::Silence(Silence {
-                id: format!("{}@{}", silence.rule, self.now).into(),
+                // One of its own, also where two begin in one instant.
+                id: format!("{}@{}", silence.rule, self.silenced).into(),
                 rules: vec![silence.rule.as_str().into()],
                 labels: Vec::new(),
                 from: wall(silence.from),
@@ -120,7 +122,11 @@ impl Driver {
             self.tables.insert(key.clone(), value.clone());
         }
         self.config = Config::read(&self.tables);
-        self.policy = self.config.policy();
+        // A scenario lists no notifiers: one that no route names any more still hears the end of what it was told.
+        let before = std::mem::replace(&mut self.policy, self.config.policy()).notifiers;
+        self.policy.notifiers.extend(before);
+        self.policy.notifiers.sort();
+        self.policy.notifiers.dedup();
         self.feed(Input::Reload);
         self.config_invalid(false);
     }
@@ -147,7 +153,6 @@ impl Driver {
         self.running.clear();
         self.begin_grid();
         self.carry_out(effects);
-        self.note_states();
     }
 
     pub(super) fn resume(&mut self, from: u64) {

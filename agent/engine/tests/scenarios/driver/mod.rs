@@ -68,14 +68,20 @@ pub(crate) struct Driver {
     /// The running evaluation ends then.
     busy_until: u64,
     slow: Option<u64>,
+    /// Rounds so far.
+    rounds: u64,
     traps: Vec<(String, u64, u64)>,
     wall_step: i64,
+    /// Silences so far.
+    silenced: u64,
     /// Second in which each alert last began to fire.
     started: BTreeMap<Fingerprint, u64>,
     now: u64,
     end: u64,
     numbers: Numbers,
     lines: Vec<Line>,
+    /// The rule whose states are shown without its name.
+    first: String,
     states: BTreeMap<String, String>,
     state_lines: Vec<Line>,
 }
@@ -143,13 +149,20 @@ impl Driver {
             crash: None,
             busy_until: 0,
             slow: None,
+            rounds: 0,
             traps: Vec::new(),
             wall_step: 0,
+            silenced: 0,
             started: BTreeMap::new(),
             now: 0,
             end: ms(Span::deserialize(test["end"].clone()).expect("end")),
             numbers: Numbers::default(),
             lines: Vec::new(),
+            first: config
+                .rule
+                .first()
+                .map(|rule| rule.id.clone())
+                .unwrap_or_default(),
             states: BTreeMap::new(),
             state_lines: Vec::new(),
             tables,
@@ -202,8 +215,13 @@ impl Driver {
 
     /// Events first, then due timers, then the round.
     fn instant(&mut self) {
+        let judged = self.rounds;
+        self.happen();
+        self.note_states(self.rounds > judged);
+    }
+
+    fn happen(&mut self) {
         let outage = std::mem::replace(&mut self.outage, Outage::None);
-        let back = outage != Outage::None;
         match outage {
             Outage::None => {}
             Outage::Dead { .. } => self.restart(),
@@ -216,16 +234,17 @@ impl Driver {
                 return;
             }
         }
-        if !back {
-            self.timers();
-        }
+        // After an outage too: what the engine holds back for the first round, it does not count as due.
+        self.timers();
         if self.outage == Outage::None && self.busy_until <= self.now {
             self.round();
         }
-        if back && self.outage == Outage::None {
-            self.timers();
+        // Nothing was sent in this instant: the process dies at its end.
+        if let Some((_, until)) = self.crash.take()
+            && self.outage == Outage::None
+        {
+            self.outage = Outage::Dead { until };
         }
-        self.crash = None;
     }
 
     fn timers(&mut self) {
@@ -255,7 +274,6 @@ impl Driver {
         let now = self.clock();
         let effects = step(&mut self.state, &self.policy, input, now);
         self.carry_out(effects);
-        self.note_states();
     }
 
     /// Commit, then hand out; deliveries take no time.
@@ -373,18 +391,20 @@ impl Driver {
         self.lines.extend(text.map(|text| Line { at_secs, text }));
     }
 
-    /// One line for each change of an alert's state.
-    fn note_states(&mut self) {
-        let first = self
-            .config
-            .rule
-            .first()
-            .map(|rule| rule.id.clone())
-            .unwrap_or_default();
+    /// One line for each change of an alert's state. Time by itself acts at rounds: between them nothing turns stale.
+    fn note_states(&mut self, in_round: bool) {
+        let first = self.first.clone();
         let mut now: BTreeMap<String, String> = BTreeMap::new();
         for view in self.state.alerts() {
-            let stale = if view.stale { "+stale" } else { "" };
-            now.insert(view.instance.to_string(), format!("{}{stale}", view.state));
+            let alert = view.instance.to_string();
+            let was_stale = || {
+                self.states
+                    .get(&alert)
+                    .is_some_and(|s| s.ends_with("+stale"))
+            };
+            let stale = view.stale && (in_round || was_stale());
+            let stale = if stale { "+stale" } else { "" };
+            now.insert(alert, format!("{}{stale}", view.state));
         }
         for alert in self.states.keys() {
             now.entry(alert.clone()).or_insert_with(|| "ok".to_owned());
@@ -403,7 +423,7 @@ impl Driver {
             }
             self.states.insert(alert, state);
         }
-        if self.states.is_empty() && self.state_lines.is_empty() {
+        if at_secs == 0 && self.states.is_empty() && self.state_lines.is_empty() {
             self.states.insert(first, "ok".to_owned());
             self.state_lines.push(Line {
                 at_secs,

@@ -21,6 +21,7 @@ impl Driver {
         if due.is_empty() {
             return;
         }
+        self.rounds += 1;
         let mut round = Round::default();
         let slow = self.slow.take();
         if let Some(takes) = slow {
@@ -59,8 +60,10 @@ impl Driver {
                 result,
             });
         }
+        let failed = round.probes.iter().filter(|run| run.result.is_err());
+        let failed: Vec<String> = failed.map(|run| run.probe.as_str().to_owned()).collect();
         self.feed(Input::Round(round));
-        self.adapt(&due);
+        self.adapt(&due, &failed);
     }
 
     /// One turn of a probe: it fails where all its series do.
@@ -128,8 +131,9 @@ impl Driver {
         observations
     }
 
-    /// Probes of rules that are not ok run faster, the others slower.
-    fn adapt(&mut self, due: &[String]) {
+    /// Probes of rules that are not ok run faster, the others slower; one that failed as configured.
+    fn adapt(&mut self, due: &[String], failed: &[String]) {
+        let configured = self.config.defaults.every.map_or(10_000, ms);
         let Some(Adaptive {
             min,
             max,
@@ -150,7 +154,10 @@ impl Driver {
             let busy = rules.any(|rule| not_ok.contains(rule.id.as_str()));
             let (at, every, calm_rounds) = self.probes.get_mut(probe).expect("a probe");
             let before = *every;
-            if busy {
+            if failed.contains(probe) {
+                *calm_rounds = 0;
+                *every = configured;
+            } else if busy {
                 *calm_rounds = 0;
                 *every = (*every / u64::from(shrink.max(1))).max(ms(min));
             } else {
