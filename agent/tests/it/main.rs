@@ -3,6 +3,7 @@
 mod compile;
 mod configs;
 mod dependencies;
+mod history;
 mod hostile;
 mod layering;
 mod outage;
