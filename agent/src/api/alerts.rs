@@ -2,6 +2,7 @@
 
 use super::shape::{self, seconds, time, time_or_null};
 use super::{Api, order, problem};
+use crate::pipeline::render::Renderer;
 use crate::pipeline::view::{AlertsView, FamilyView, Order};
 use axum::Json;
 use axum::body::Bytes;
@@ -55,7 +56,11 @@ pub(super) async fn find(
         .collect();
     match api.events.known_alerts(&text).await {
         Ok(known) => {
-            let new = |known: &Value| found.iter().all(|f| f["fingerprint"] != known["fingerprint"]);
+            let new = |known: &Value| {
+                found
+                    .iter()
+                    .all(|f| f["fingerprint"] != known["fingerprint"])
+            };
             let known: Vec<Value> = known.into_iter().filter(new).collect();
             found.extend(known.into_iter().map(|mut known| {
                 known["state"] = "ok".into();
@@ -118,10 +123,7 @@ fn no_fingerprint() -> Response {
 }
 
 /// `GET /api/v1/alerts/{fingerprint}`: from the samples to the actions, as they are now, and the alert's history.
-pub(super) async fn explain(
-    State(api): State<Api>,
-    Path(fingerprint): Path<String>,
-) -> Response {
+pub(super) async fn explain(State(api): State<Api>, Path(fingerprint): Path<String>) -> Response {
     let Some(fingerprint) = Fingerprint::parse(&fingerprint) else {
         return no_fingerprint();
     };
@@ -148,7 +150,10 @@ pub(super) async fn explain(
     let mut shown = about_rule(&api, rule, labels.as_ref()).await;
     shown["alert"] = name.as_str().into();
     shown["fingerprint"] = fingerprint.to_string().into();
-    shown["live"] = live.map(shape::alert).unwrap_or_default();
+    let config = api.config.borrow().clone();
+    let words = Renderer::new(&config);
+    let told = live.map(|alert| shape::told(&words, alert));
+    shown["live"] = told.unwrap_or_default();
     shown["routes"] = live.map(|alert| routes(&api, alert)).unwrap_or_default();
     shown["silences"] = live.map(|alert| silences(&view, alert)).unwrap_or_default();
     shown["events"] = events.into();
@@ -295,7 +300,10 @@ pub(super) fn taking<'a>(
 fn silences(view: &AlertsView, alert: &AlertView) -> Value {
     let mut all = Vec::new();
     for kept in &view.silences {
-        if alert.muted_by.contains(&format!("silence {}", kept.silence.id)) {
+        if alert
+            .muted_by
+            .contains(&format!("silence {}", kept.silence.id))
+        {
             all.push(json!({
                 "id": kept.silence.id,
                 "owner": kept.silence.owner,

@@ -3,6 +3,7 @@
 //! An incident's id is the sequence number of the event that opened it.
 
 use super::{Api, EventsError, problem};
+use crate::pipeline::render::Renderer;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
@@ -93,7 +94,8 @@ async fn one(api: &Api, id: u64) -> Result<Option<Value>, EventsError> {
         let fingerprint = view.instance.fingerprint.to_string();
         shown["fingerprint"] == fingerprint && shown["ended_at_ms"].is_null()
     });
-    shown["summary"] = json!(live.and_then(|view| view.snapshot.note.clone()));
+    let words = Renderer::new(&config);
+    shown["summary"] = json!(live.map(|view| words.alert(&view.snapshot).summary));
     shown["events"] = events.into();
     Ok(Some(shown))
 }
@@ -112,10 +114,9 @@ async fn episode(api: &Api, opening: &Value) -> Result<Vec<Value>, EventsError> 
         events.truncate(next + 1);
     }
     // What pends after the end belongs to the next one.
-    while events
-        .last()
-        .is_some_and(|event| event["to"] == "pending" || event["from"] == "pending" && !fires(&event["to"]))
-    {
+    while events.last().is_some_and(|event| {
+        event["to"] == "pending" || event["from"] == "pending" && !fires(&event["to"])
+    }) {
         events.pop();
     }
     Ok(events)

@@ -113,7 +113,9 @@ pub(super) async fn add(State(api): State<Api>, body: Bytes) -> Response {
             Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
         }
     }
-    let idle = new.expire_when_idle_seconds.map(Duration::try_from_secs_f64);
+    let idle = new
+        .expire_when_idle_seconds
+        .map(Duration::try_from_secs_f64);
     let Ok(idle) = idle.transpose() else {
         return problem(
             StatusCode::BAD_REQUEST,
@@ -155,6 +157,7 @@ pub(super) async fn take_in(api: &Api, mut silence: Silence) -> Result<Arc<str>,
     let config = api.config.borrow().clone();
     // What is true of every alert of this host tells none from the other, and is no label of the engine's.
     let own = &config.agent.labels;
+    let named = !silence.labels.is_empty();
     silence.labels.retain(|test| {
         let of_host = own.get(&test.name).or_else(|| {
             let host = *test.name == *"host";
@@ -162,6 +165,12 @@ pub(super) async fn take_in(api: &Api, mut silence: Silence) -> Result<Arc<str>,
         });
         !of_host.is_some_and(|value| crate::matcher::passes(test, value))
     });
+    if silence.rules.is_empty() && silence.labels.is_empty() && named {
+        return Err(problem(
+            StatusCode::BAD_REQUEST,
+            "that is true of every alert of this host: name a rule too, or a label that tells alerts apart; alertname=~\".+\" means all of them",
+        ));
+    }
     if silence.id.is_empty() {
         silence.id = fresh_id(api, &silence);
     }
@@ -188,7 +197,11 @@ fn fresh_id(api: &Api, silence: &Silence) -> Arc<str> {
 }
 
 /// `DELETE /api/v1/silences/{id}`.
-pub(super) async fn expire(State(api): State<Api>, Path(id): Path<String>, body: Bytes) -> Response {
+pub(super) async fn expire(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Response {
     #[derive(Default, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct By {
@@ -263,7 +276,10 @@ mod tests {
                 rules,
                 ..Silence::default()
             });
-            tests.iter().map(crate::matcher::written).collect::<Vec<_>>()
+            tests
+                .iter()
+                .map(crate::matcher::written)
+                .collect::<Vec<_>>()
         };
         assert_eq!(of(&[]), [""; 0]);
         assert_eq!(of(&["cpu"]), ["alertname=\"cpu\""]);

@@ -7,6 +7,7 @@ use crate::api::shape::{Time, time};
 use crate::api::silences::wall_now;
 use crate::api::{Api, order};
 use crate::config::Config;
+use crate::pipeline::render::Renderer;
 use crate::pipeline::view::Order;
 use axum::Json;
 use axum::body::Bytes;
@@ -41,11 +42,8 @@ fn one(config: &Config, alert: &AlertView, receivers: &[String]) -> Value {
     let external = alert.external.as_ref();
     let mut annotations: BTreeMap<Arc<str>, Arc<str>> =
         external.map(|e| e.annotations.clone()).unwrap_or_default();
-    if let Some(note) = &snapshot.note {
-        annotations
-            .entry("summary".into())
-            .or_insert_with(|| note.as_str().into());
-    }
+    let words = || Renderer::new(config).alert(snapshot).summary.into();
+    annotations.entry("summary".into()).or_insert_with(words);
     let rule = config.rules.iter().find(|rule| rule.id == snapshot.rule);
     if let Some(runbook) = rule.and_then(|rule| rule.runbook.clone()) {
         annotations.insert("runbook_url".into(), runbook);
@@ -212,7 +210,11 @@ fn pushed(posted: Posted, now: jiff::Timestamp) -> Result<Pushed, String> {
     let name = labels
         .remove("alertname")
         .ok_or("an alert needs the label alertname")?;
-    if !name.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') || name.contains(['{', '*']) {
+    if !name
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() || byte == b' ')
+        || name.contains(['{', '*'])
+    {
         return Err(format!(
             "alertname {name:?}: write printable ASCII without `{{` and `*`"
         ));
@@ -250,11 +252,12 @@ fn severity_of(word: &str) -> Severity {
     match &*word {
         "critical" | "page" | "emergency" | "fatal" | "disaster" | "p1" => Severity::Critical,
         "high" | "error" | "major" | "p2" => Severity::High,
-        "low" | "info" | "information" | "informational" | "none" | "notice" | "p4" => Severity::Low,
+        "low" | "info" | "information" | "informational" | "none" | "notice" | "p4" => {
+            Severity::Low
+        }
         _ => Severity::Warning,
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -302,7 +305,10 @@ mod tests {
         for (text, word) in [
             (r#"{"labels": {}}"#, "alertname"),
             (r#"{"labels": {"alertname": "a{b"}}"#, "printable"),
-            (r#"{"labels": {"alertname": "a", "b-c": "d"}}"#, "label name"),
+            (
+                r#"{"labels": {"alertname": "a", "b-c": "d"}}"#,
+                "label name",
+            ),
             (
                 r#"{"labels": {"alertname": "a"}, "startsAt": "2026-01-02T00:00:00Z", "endsAt": "2026-01-01T00:00:00Z"}"#,
                 "before it begins",
