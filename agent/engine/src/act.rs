@@ -163,10 +163,15 @@ impl Turn<'_> {
     ) {
         let now = self.now.at;
         let allowed = self.host_allows(now);
+        let held = self.is_held_back(procedure);
         let Some(ledger) = self.state.ledgers.get_mut(key) else {
             return;
         };
         if !allowed {
+            return;
+        }
+        if procedure.mode != Mode::Observe && held {
+            self.hold_back(procedure, rule, alert, episode);
             return;
         }
         let said = ledger.said_for == Some(episode);

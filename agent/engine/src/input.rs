@@ -1,9 +1,10 @@
 //! Everything that can happen to the engine.
 
 use crate::model::{
-    Fingerprint, Instance, NotificationId, ProbeId, ProcedureId, RuleId, Severities, Severity,
+    Fingerprint, Instance, NotificationId, NotifierId, ProbeId, ProcedureId, RuleId, Severities, Severity,
     WallTime,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +21,15 @@ pub enum Input {
     Action(ActionReport),
     /// An operator wants something.
     Command(Command),
+    /// Alerts came from outside: one batch of a sender.
+    Pushed(Vec<Pushed>),
     /// The agent observed something about itself.
     Condition(Condition),
+    /// The state of before was lost: the first input of an engine that begins without it.
+    Lost {
+        /// Notifiers whose service folds messages by their key and drops a resolve of what it does not show.
+        receivers: Vec<NotifierId>,
+    },
     /// The policy of this step is a new one; nothing else happens at this instant.
     Reload,
     /// The host was suspended, or stopped otherwise, for so long.
@@ -262,4 +270,21 @@ pub struct Condition {
     pub active: bool,
     /// The reason, for people.
     pub summary: Arc<str>,
+}
+
+/// One alert that somebody outside says is firing, or over.
+#[derive(Clone, Debug)]
+pub struct Pushed {
+    /// The sender's name of the alert as the rule, and its labels without the severity.
+    pub alert: Arc<Instance>,
+    /// How bad. Each severity of an alert ends by itself.
+    pub severity: Severity,
+    /// How long this holds unless it is pushed again; zero: it is over.
+    pub ttl: Duration,
+    /// For people.
+    pub summary: Option<Arc<str>>,
+    /// As sent.
+    pub annotations: BTreeMap<Arc<str>, Arc<str>>,
+    /// Where the sender shows it.
+    pub link: Option<Arc<str>>,
 }

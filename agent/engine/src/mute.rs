@@ -73,7 +73,7 @@ fn inhibited_by(
 
 impl AlertMatcher {
     /// Whether a route takes an alert of this rule, at this severity, with these labels.
-    pub(crate) fn takes(&self, rule: &RuleId, severity: Severity, labels: &Labels) -> bool {
+    pub fn takes(&self, rule: &RuleId, severity: Severity, labels: &Labels) -> bool {
         let severity_fits = self.severity.is_empty() || self.severity.contains(&severity);
         let rule_fits = self.rule.is_empty() || any_matches(&self.rule, rule);
         severity_fits
@@ -122,14 +122,13 @@ impl Turn<'_> {
         for event in &mut events {
             if let (Happening::Transition { suppressed_by, .. }, Some(fingerprint)) =
                 (&mut event.what, event.fingerprint)
+                && let Some((rule, _)) = live.iter().find(|(_, f)| *f == fingerprint)
+                && let Some(alert) = self.state.alert(rule, &fingerprint)
             {
-                let named = live.iter().find(|(_, f)| *f == fingerprint);
-                let alert = named.and_then(|(rule, f)| self.state.alert(rule, f));
-                let more = alert.and_then(|alert| alert.more.as_ref());
-                *suppressed_by = more.and_then(|more| {
-                    let mut mutes = more.muted_by.iter().chain(&more.closed);
-                    mutes.next().cloned()
-                });
+                // The word that it is over passes all mutes; there is none of what pends.
+                let fires = alert.standing().severity().is_some();
+                let more = alert.more.as_ref().filter(|_| fires);
+                *suppressed_by = more.and_then(|more| more.suppressors());
             }
         }
         self.effects.events = events;

@@ -62,7 +62,7 @@ impl Turn<'_> {
     }
 
     /// Too many changes: one message, then silence until it settles.
-    fn flaps(&mut self, rule: &RuleId, fingerprint: &Fingerprint) {
+    pub(crate) fn flaps(&mut self, rule: &RuleId, fingerprint: &Fingerprint) {
         let now = self.now.at;
         let policy = self.policy.alerting.flapping;
         let Some(alert) = self.state.alert_mut(rule, fingerprint) else {
@@ -198,7 +198,9 @@ impl Turn<'_> {
             .map(|(route, id)| (Some(*route), id.clone()))
             .chain(also)
             .collect();
+        self.note_unrouted(rule, fingerprint, !all.is_empty());
         for (route, notifier) in all {
+            self.note_withheld(rule, fingerprint, route, &notifier);
             self.reconcile_with(rule, fingerprint, route, &notifier);
         }
         self.end_waits(rule, fingerprint);
@@ -421,11 +423,11 @@ impl Turn<'_> {
             return;
         };
         let Some(more) = &alert.more else { return };
-        let quiet = more.acknowledged_by.is_some() || !more.muted_by.is_empty() || more.flapping;
+        let hushed_by = more.hushers();
         let Some(severity) = alert.standing().severity() else {
             return;
         };
-        if quiet || more.meta {
+        if more.meta {
             return;
         }
         let routed = self.routed(rule, fingerprint);
@@ -450,6 +452,10 @@ impl Turn<'_> {
         for notifier in steps {
             let hears_anyway = routed.iter().any(|(_, id)| *id == notifier);
             if hears_anyway || self.told(rule, fingerprint, &notifier).content.is_some() {
+                continue;
+            }
+            if let Some(by) = &hushed_by {
+                self.withhold_step(rule, fingerprint, &notifier, severity, by);
                 continue;
             }
             self.ends_only(rule, fingerprint, &notifier);

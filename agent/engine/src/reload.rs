@@ -16,9 +16,12 @@ impl Turn<'_> {
             .state
             .rules
             .iter()
-            .filter(|(id, _)| !known.contains(id) && !is_meta(id))
+            .filter(|(id, _)| !known.contains(id) && !is_meta(id) && !self.state.is_external(id))
             .map(|(id, _)| id.clone())
             .collect();
+        for rule in &self.policy.rules {
+            self.end_pushed_under(&rule.id);
+        }
         for id in gone {
             self.remove_rule(&id);
         }

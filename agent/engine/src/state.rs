@@ -1,6 +1,7 @@
 //! Everything the engine remembers.
 
 use crate::alert::Alert;
+use crate::amnesia::Amnesia;
 use crate::effect::{AlertView, Effects, Table};
 use crate::group::Group;
 use crate::input::Input;
@@ -8,7 +9,7 @@ use crate::model::{
     Fingerprint, Instance, Moment, NotifierId, Now, ProbeId, ProcedureId, RuleId, Severities,
 };
 use crate::outbox::{Slot, Subject};
-use crate::policy::Policy;
+use crate::policy::{Policy, ProcedurePolicy};
 use crate::recovery::Ledger;
 use crate::silence::KeptSilence;
 use crate::turn::Turn;
@@ -45,6 +46,8 @@ pub struct State {
     pub(crate) host_starts: VecDeque<Moment>,
     /// `stale_after` of each rule as of its last round.
     pub(crate) stale_after: BTreeMap<RuleId, Duration>,
+    /// The state before this one was lost, and what follows from it is under way.
+    pub(crate) amnesia: Option<Amnesia>,
 }
 
 /// All instances of one rule, or of one kind of meta-alert.
@@ -125,6 +128,7 @@ impl State {
             decided: 0,
             host_starts: VecDeque::new(),
             stale_after: BTreeMap::new(),
+            amnesia: None,
         }
     }
 
@@ -134,6 +138,7 @@ impl State {
             let waiting = slot.waiting.as_ref()?;
             slot.flying.is_none().then_some(waiting.next_at)
         });
+        let retries = retries.chain(self.next_expiry());
         if self.unjudged {
             return retries.min();
         }
@@ -217,6 +222,15 @@ impl State {
             .sum()
     }
 
+    /// Until when a procedure holds back after the state was lost; none: it does not.
+    pub fn held_until(&self, procedure: &ProcedurePolicy) -> Option<Moment> {
+        let until = self
+            .amnesia
+            .as_ref()?
+            .held_until(&procedure.id, procedure.window)?;
+        (self.last < until).then_some(until)
+    }
+
     /// Whether an operator paused recovery.
     pub fn is_paused(&self) -> bool {
         self.paused
@@ -267,7 +281,9 @@ pub fn step(state: &mut State, policy: &Policy, input: Input, now: Now) -> Effec
         Input::Delivery(report) => turn.delivery(report),
         Input::Action(report) => turn.action(report),
         Input::Command(command) => turn.command(command),
+        Input::Pushed(batch) => turn.pushed(batch),
         Input::Condition(condition) => turn.condition(condition),
+        Input::Lost { receivers } => turn.lost(receivers),
         Input::Reload => turn.reload(),
         Input::Resumed { lost } => turn.resumed(lost),
     }

@@ -86,12 +86,15 @@ impl<'a> Turn<'a> {
         }
         self.composites(judged);
         self.state.unjudged = false;
+        self.expire();
         self.failing_probes(&round.probes);
         self.notify_all();
+        self.recollect();
         self.act_all();
     }
 
     pub(crate) fn timer(&mut self) {
+        self.expire();
         self.flush_due();
     }
 
@@ -105,6 +108,7 @@ impl<'a> Turn<'a> {
     pub(crate) fn begin_anew(&mut self, unsure: bool) {
         self.state.boot = self.now.at;
         self.state.unjudged = true;
+        self.state.grant_grace();
         for probe in self.state.probes.values_mut() {
             probe.good = self.now.at;
         }

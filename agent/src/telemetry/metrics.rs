@@ -77,7 +77,10 @@ metrics! {
     transitions: Family<Counter, 1> = "watchfire_transitions_total" ["to"] &[], "Changes of an alert's state by the new state.";
     alerts: Family<Gauge, 2> = "watchfire_alerts" ["state" "severity"] &[], "Alerts that are not ok.";
     notifications: Family<Counter, 3> = "watchfire_notifications_total" ["notifier" "reason" "outcome"] &[], "Attempts to deliver by outcome.";
-    delivery_delay: Family<Histogram, 1> = "watchfire_delivery_delay_seconds" ["severity"] DELAY, "From the transition to the first attempt to tell it.";
+    suppressed: Family<Counter, 2> = "watchfire_notifications_suppressed_total" ["notifier" "reason"] &[], "Notifications that were due and not sent: silenced, inhibited, flapping, acknowledged, unrouted.";
+    detection_delay: Family<Histogram, 1> = "watchfire_detection_delay_seconds" ["severity"] ROUND, "From the sample that raised an alert to its transition being durable.";
+    delivery_delay: Family<Histogram, 1> = "watchfire_delivery_delay_seconds" ["severity"] DELAY, "From the transition to the first attempt to tell it; muted ones are not counted.";
+    acceptance_delay: Family<Histogram, 1> = "watchfire_acceptance_delay_seconds" ["severity"] DELAY, "From the decision to send to its acceptance, retries included.";
     outbox_pending: Gauge = "watchfire_outbox_pending" [] &[], "Notifications not delivered yet.";
     recovery_attempts: Family<Counter, 2> = "watchfire_recovery_attempts_total" ["procedure" "step"] &[], "Steps of recovery attempts.";
     plugin_calls: Family<Counter, 3> = "watchfire_plugin_calls_total" ["plugin" "kind" "outcome"] &[], "Calls into a component by outcome.";
