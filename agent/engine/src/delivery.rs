@@ -167,7 +167,7 @@ impl Turn<'_> {
         told.withheld = None;
     }
 
-    fn superseded(&mut self, notifier: &NotifierId, old: &Item, by: Reason) {
+    pub(crate) fn superseded(&mut self, notifier: &NotifierId, old: &Item, by: Reason) {
         let what = Happening::Superseded {
             notifier: notifier.clone(),
             id: old.notification.id.clone(),

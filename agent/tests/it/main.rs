@@ -2,18 +2,21 @@
 
 mod compile;
 mod configs;
+mod crash;
 mod dependencies;
 mod hostile;
 mod hours;
 mod layering;
 mod operators;
 mod outage;
+mod packs;
 mod recovery;
 mod reload;
 mod reloader;
 mod sandbox;
 mod servers;
 mod shipped;
+mod stock_rules;
 #[expect(
     dead_code,
     unreachable_pub,

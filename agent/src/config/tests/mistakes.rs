@@ -187,7 +187,7 @@ fn rules_say_what_they_judge() {
          [[rule]]\nid = \"d\"\nmetric = \"m\"\ninputs.x = { metric = \"y\" }\n\
          [[rule]]\nid = \"e\"\nmetric = \"m\"\nat_least = { m = 6, of = 5, period = \"1m\" }\non_missing = \"fire\"\nsummary = \"{{ value\"\n",
         &[
-            "1:1 `rule[a]` lacks `metric` | say what it judges: metric = \"…\", inputs.NAME = { metric = \"…\" }, or all/any/none = [\"RULE\"]",
+            "1:1 `rule[a]` lacks `metric` | say what it judges: metric = \"…\", inputs.NAME = { metric = \"…\" }, slo = { … }, or all/any/none = [\"RULE\"]",
             "5:10 `metric` \"m{x=1}\" cannot be the name of a metric | write the labels apart: match = { label = \"value\" }",
             "6:13 `aggregate` cannot be \"mean\" | did you mean \"avg\"?",
             "11:13 `aggregate` needs a window | add over = \"5m\"",

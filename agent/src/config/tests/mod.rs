@@ -6,6 +6,7 @@ mod hours;
 mod mistakes;
 mod reload;
 mod shipped;
+mod slo;
 mod warnings;
 
 use super::{Environment, Finding, Loaded, from_texts, render};
