@@ -7,7 +7,7 @@ use common::*;
 use std::collections::BTreeSet;
 use watchfire_engine::effect::{Happening, Reason, Table};
 use watchfire_engine::input::{
-    CommandKind, DeliveryOutcome, Input, Observation, RuleRound, Seen, Silence,
+    CommandKind, DeliveryOutcome, Input, LabelTest, Observation, RuleRound, Seen, Silence,
 };
 use watchfire_engine::model::{
     Fingerprint, Instance, Labels, NotifierId, PerSeverity, RuleId, Severity, WallTime,
@@ -93,7 +93,11 @@ fn grouped() -> Policy {
 }
 
 fn silence(at: u64, until: u64, label: Option<&str>) -> CommandKind {
-    let labels = label.map(|label| ("i".into(), label.into()));
+    let labels = label.map(|label| LabelTest {
+        name: "i".into(),
+        value: label.into(),
+        ..LabelTest::default()
+    });
     CommandKind::Silence(Silence {
         id: "s".into(),
         rules: vec!["cpu".into()],
@@ -104,6 +108,7 @@ fn silence(at: u64, until: u64, label: Option<&str>) -> CommandKind {
         recover: false,
         owner: "test".into(),
         reason: "test".into(),
+        ..Silence::default()
     })
 }
 
@@ -640,7 +645,7 @@ fn a_route_takes_what_all_of_its_matchers_take() {
                 rule: vec!["cpu*".into()],
                 ..AlertMatcher::default()
             },
-            notify: vec![NotifierId::new("spare")],
+            notify: vec!["spare".into()],
             ..policy.routes[0].clone()
         },
     );

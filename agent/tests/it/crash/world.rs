@@ -504,6 +504,7 @@ impl World {
                     recover: true,
                     owner: "operator".into(),
                     reason: "test".into(),
+                    ..Silence::default()
                 }))?;
             }
             Doing::Pause => self.command(CommandKind::Pause)?,
