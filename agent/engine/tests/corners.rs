@@ -10,7 +10,7 @@ use watchfire_engine::input::{
     CommandKind, DeliveryOutcome, Input, LabelTest, Observation, RuleRound, Seen, Silence,
 };
 use watchfire_engine::model::{
-    Fingerprint, Instance, Labels, NotifierId, PerSeverity, RuleId, Severity, WallTime,
+    Fingerprint, Instance, Labels, PerSeverity, RuleId, Severity, WallTime,
 };
 use watchfire_engine::policy::{
     AlertMatcher, AtLeast, EscalationStep, Flapping, Mode, Operator, RoutePolicy, RuleSource,
@@ -545,7 +545,11 @@ fn the_operators_view_is_what_they_did() {
     engine.command(0, CommandKind::Pause);
     assert!(engine.state.is_paused());
     engine.command(1, silence(0, 100, None));
-    let ids: Vec<_> = engine.state.silences().map(|s| s.id.to_string()).collect();
+    let ids: Vec<_> = engine
+        .state
+        .silences()
+        .map(|s| s.silence.id.to_string())
+        .collect();
     assert_eq!(ids, ["s"]);
     engine.command(2, CommandKind::Unsilence { id: "s".into() });
     assert_eq!(engine.state.silences().count(), 0);

@@ -144,7 +144,7 @@ fn summary(opening: &Value, events: &[Value]) -> Value {
         let severity = severity.trim_end_matches("+stale");
         severity.parse::<watchfire_engine::model::Severity>().ok()
     });
-    let values = events.iter().filter_map(|event| event["value"].as_f64());
+    let mut values = events.iter().filter_map(|event| event["value"].as_f64());
     let first = |wanted: &dyn Fn(&Value) -> bool| {
         let found = events.iter().find(|event| wanted(event));
         found.map(|event| wall(event).saturating_sub(started))
@@ -164,7 +164,7 @@ fn summary(opening: &Value, events: &[Value]) -> Value {
         "duration_ms": ended.map(|ended| ended.saturating_sub(started)),
         "end_cause": end.map(|event| event["cause"].clone()),
         "value_first": opening["value"],
-        "value_last": values.last(),
+        "value_last": values.next_back(),
         "acknowledged_by": by.map(|event| event["by"].clone()),
         "to_first_delivery_ms": first(&|e| e["what"] == "delivered" && e["outcome"] == "accepted"),
         "to_acknowledge_ms": first(&acknowledged),

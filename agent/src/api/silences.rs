@@ -149,10 +149,6 @@ pub(super) async fn add(State(api): State<Api>, body: Bytes) -> Response {
 }
 
 /// Makes an id where there is none, and hands the silence to the alert stage.
-#[expect(
-    clippy::result_large_err,
-    reason = "the refusal is the answer; it is made once a request"
-)]
 pub(super) async fn take_in(api: &Api, mut silence: Silence) -> Result<Arc<str>, Response> {
     let config = api.config.borrow().clone();
     // What is true of every alert of this host tells none from the other, and is no label of the engine's.
