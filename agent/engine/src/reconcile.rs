@@ -5,7 +5,7 @@ use crate::alert::{Alert, Told};
 use crate::effect::Reason;
 use crate::group;
 use crate::model::{Fingerprint, NotifierId, RuleId, Severity};
-use crate::policy::RoutePolicy;
+use crate::policy::{Recipient, RoutePolicy};
 use crate::turn::{Turn, is_due};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -311,7 +311,7 @@ impl Turn<'_> {
     }
 
     /// The route under which a notifier that is no longer routed to hears on: one that takes the alert
-    /// and would name it at another hour, else the first that could ever name it.
+    /// and names it when it is on duty, else the first that could ever name it.
     fn former_route(
         &self,
         rule: &RuleId,
@@ -320,17 +320,16 @@ impl Turn<'_> {
     ) -> Option<usize> {
         let alert = self.state.alert(rule, fingerprint)?;
         let (severity, labels) = (alert.last_severity(), alert.labels());
-        let routes = self.policy.routes.iter().enumerate();
-        let mut could = routes.filter(|(_, route)| {
-            let mut named = route.notify.iter();
-            named.any(|recipient| recipient.may_be(self.policy, notifier))
+        let could = |recipient: &Recipient| recipient.may_be(self.policy, notifier);
+        let by_turns = |recipient: &Recipient| {
+            matches!(recipient, Recipient::OnCall { .. }) && could(recipient)
+        };
+        let routes = &self.policy.routes;
+        let first = routes.iter().position(|r| r.notify.iter().any(could))?;
+        let taken = routes.iter().position(|route| {
+            route.notify.iter().any(by_turns) && route.matcher.takes(rule, severity, &labels)
         });
-        let first = could.next()?;
-        std::iter::once(first)
-            .chain(could)
-            .find(|(_, route)| route.matcher.takes(rule, severity, &labels))
-            .or(Some(first))
-            .map(|(at, _)| at)
+        taken.or(Some(first))
     }
 
     /// Whether nothing may be said of the firing alert now: it is muted, or `hold` still runs.
