@@ -2,6 +2,7 @@
 //! reverse. The only place that knows all parts.
 
 mod events;
+mod heartbeat;
 mod plugin_state;
 mod status;
 mod vitals;
@@ -25,8 +26,8 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use watchfire_engine::input::Condition;
-use watchfire_engine::model::{Instance, Labels, RuleId, Severity};
+use watchfire_engine::input::{Condition, Input};
+use watchfire_engine::model::{Instance, Labels, Now, RuleId, Severity};
 use watchfire_engine::{Effects, State};
 
 /// Stages drain for this long at shutdown; what is not sent by then stays in the outbox.
@@ -130,6 +131,10 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
         requests,
     };
     let (reloader, generation) = Reloader::start(setup).await;
+    let mut engine = engine;
+    if opened.lost.is_some() {
+        forget_all(&mut engine, &generation.borrow(), now);
+    }
 
     let over = conditions_over(&engine.0, &generation.borrow());
     let running = pipeline::spawn(pipeline::Parts {
@@ -175,6 +180,11 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
             store.clone(),
             config_in,
             log,
+        )),
+        tokio::spawn(heartbeat::beat(
+            generation.clone(),
+            running.views.clone(),
+            metrics.clone(),
         )),
         tokio::spawn(clean_up(store.clone(), clock.clone(), generation)),
         tokio::spawn(vitals::watch(clock, running.views.clone(), notices.clone())),
@@ -346,6 +356,15 @@ fn conditions_over(state: &State, generation: &Generation) -> Vec<Condition> {
     .collect()
 }
 
+/// The engine begins in amnesia: what it says goes before anything else.
+fn forget_all(engine: &mut (State, Effects), generation: &Generation, now: Now) {
+    let receivers = generation.folding_notifiers();
+    let policy = &generation.config.policy;
+    let lost = watchfire_engine::step(&mut engine.0, policy, Input::Lost { receivers }, now);
+    engine.1.records.extend(lost.records);
+    engine.1.events.extend(lost.events);
+}
+
 /// `watchfire_state_lost` stays until the next start: silences and acknowledgements are gone, and
 /// somebody has to know.
 async fn tell_lost_state(notices: &mpsc::Sender<Notice>, reason: &str) {
@@ -357,7 +376,10 @@ async fn tell_lost_state(notices: &mpsc::Sender<Notice>, reason: &str) {
         )),
         severity: Severity::High,
         active: true,
-        summary: format!("the state was lost and begins anew: {reason}").into(),
+        summary: format!(
+            "the state was lost and begins anew, without silences, acknowledgements and the record of recovery: {reason}"
+        )
+        .into(),
     };
     // The alert stage outlives this call.
     let _ = notices.send(Notice::Condition(condition)).await;

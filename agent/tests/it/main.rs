@@ -2,9 +2,12 @@
 
 mod compile;
 mod configs;
+mod crash;
 mod dependencies;
 mod hostile;
+mod hours;
 mod layering;
+mod operators;
 mod outage;
 mod packs;
 mod recovery;

@@ -161,7 +161,9 @@ fn breached_when_missing(rule: &RawRule) -> Severities {
         (name != "clear").then_some(limits)
     });
     let named = named.flat_map(|limits| limits.keys());
-    let named: Severities = named.filter_map(|name| name.parse::<Severity>().ok()).collect();
+    let named: Severities = named
+        .filter_map(|name| name.parse::<Severity>().ok())
+        .collect();
     if named.is_empty() {
         return [SEVERITY].into_iter().collect();
     }
@@ -209,6 +211,16 @@ pub(super) fn matchers(raw: &[(At<String>, Vec<At<String>>)]) -> Vec<LabelMatche
                 .collect(),
         })
         .collect()
+}
+
+/// A regular expression of a silence; none where the text is none.
+pub(super) fn pattern(text: &str) -> Option<TextPattern> {
+    let regex = super::super::raw::compile(text).ok()?;
+    let source = format!("~{text}").into();
+    Some(TextPattern::Predicate(
+        source,
+        Arc::new(move |t| regex.is_match(t)),
+    ))
 }
 
 fn text_pattern(text: &str) -> TextPattern {

@@ -203,20 +203,15 @@ fn rules_say_what_they_judge() {
 #[test]
 fn what_comes_later_says_so() {
     check(
-        "[[silence]]\nx = 1\n[[maintenance]]\n[[on_call]]\n[[schedule]]\n[heartbeat]\n[push]\n[export]\n\
-         [engine]\ninterpreter = true\n[[route]]\nnotify = [\"log\"]\nschedule = \"day\"\n[retention]\nlogs = \"90d\"\nmetrics = \"30d\"\n",
+        "[[silence]]\nx = 1\n[push]\n[export]\n\
+         [engine]\ninterpreter = true\n[retention]\nlogs = \"90d\"\nmetrics = \"30d\"\n",
         &[
             "1:3 `silence` comes with a later release of watchfire | ",
-            "3:3 `maintenance` comes with a later release of watchfire | ",
-            "4:3 `on_call` comes with a later release of watchfire | ",
-            "5:3 `schedule` comes with a later release of watchfire | ",
-            "6:2 `heartbeat` comes with a later release of watchfire | ",
-            "7:2 `push` comes with a later release of watchfire | ",
-            "8:2 `export` comes with a later release of watchfire | ",
-            "10:1 `interpreter` comes with a later release of watchfire | ",
-            "13:1 `schedule` comes with a later release of watchfire | ",
-            "15:1 `logs` comes with a later release of watchfire | ",
-            "16:1 `metrics` comes with a later release of watchfire | ",
+            "3:2 `push` comes with a later release of watchfire | ",
+            "4:2 `export` comes with a later release of watchfire | ",
+            "6:1 `interpreter` comes with a later release of watchfire | ",
+            "8:1 `logs` comes with a later release of watchfire | ",
+            "9:1 `metrics` comes with a later release of watchfire | ",
         ],
     );
 }

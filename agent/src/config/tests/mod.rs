@@ -2,6 +2,7 @@
 
 mod defaults;
 mod fuzz;
+mod hours;
 mod mistakes;
 mod reload;
 mod shipped;
