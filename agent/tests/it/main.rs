@@ -4,6 +4,7 @@ mod compile;
 mod configs;
 mod crash;
 mod dependencies;
+mod history;
 mod hostile;
 mod hours;
 mod layering;
