@@ -37,7 +37,10 @@ fn a_long_window_knows_what_was_before_the_restart() {
         .range(Some(&[queue.id]), WallTime(0), WallTime(u64::MAX))
         .map(|sample| sample.unwrap().value)
         .collect();
-    assert!(!samples.is_empty() && samples.iter().all(|v| *v == 250.0), "{samples:?}");
+    assert!(
+        !samples.is_empty() && samples.iter().all(|v| *v == 250.0),
+        "{samples:?}"
+    );
     drop(reader);
 
     source.always(Answer::json(r#"{"queue": 7}"#));

@@ -161,7 +161,9 @@ fn breached_when_missing(rule: &RawRule) -> Severities {
         (name != "clear").then_some(limits)
     });
     let named = named.flat_map(|limits| limits.keys());
-    let named: Severities = named.filter_map(|name| name.parse::<Severity>().ok()).collect();
+    let named: Severities = named
+        .filter_map(|name| name.parse::<Severity>().ok())
+        .collect();
     if named.is_empty() {
         return [SEVERITY].into_iter().collect();
     }
