@@ -48,9 +48,17 @@ pub enum EngineError {
     Threads(#[source] std::io::Error),
 }
 
-/// Counts the guests that run and lets the epoch advance while there is one.
+/// Counts the guests that run and lets the epoch advance while there is one, and for one tick more: calls
+/// that follow each other closely would otherwise wake its thread each time.
+///
+/// Invariant: `asleep` is set before `active` is looked at for the last time, and `active` is counted up
+/// before `asleep` is looked at. Whichever comes second sees the other, so no guest runs without ticks.
 pub(crate) struct Ticker {
     active: AtomicUsize,
+    /// Whether a guest was there since the last tick.
+    used: AtomicBool,
+    /// Whether the thread sleeps until it is woken.
+    asleep: AtomicBool,
     closed: AtomicBool,
     thread: Thread,
 }
@@ -125,6 +133,8 @@ impl Ticker {
             .map_err(EngineError::Threads)?;
         let ticker = Arc::new(Ticker {
             active: AtomicUsize::new(0),
+            used: AtomicBool::new(false),
+            asleep: AtomicBool::new(true),
             closed: AtomicBool::new(false),
             thread: thread.thread().clone(),
         });
@@ -135,7 +145,7 @@ impl Ticker {
 
     fn run(&self, engine: &EngineWeak) {
         while !self.closed.load(Ordering::Acquire) {
-            if self.active.load(Ordering::Acquire) == 0 {
+            if self.asleep.load(Ordering::SeqCst) {
                 std::thread::park();
                 continue;
             }
@@ -144,12 +154,21 @@ impl Ticker {
                 Some(engine) => engine.increment_epoch(),
                 None => return,
             }
+            let used = self.used.swap(false, Ordering::Relaxed);
+            if !used && self.active.load(Ordering::SeqCst) == 0 {
+                self.asleep.store(true, Ordering::SeqCst);
+                if self.active.load(Ordering::SeqCst) > 0 {
+                    self.asleep.store(false, Ordering::SeqCst);
+                }
+            }
         }
     }
 
     /// Call it before a guest starts.
     pub(crate) fn enter(self: &Arc<Self>) -> Running {
-        if self.active.fetch_add(1, Ordering::AcqRel) == 0 {
+        self.active.fetch_add(1, Ordering::SeqCst);
+        self.used.store(true, Ordering::Relaxed);
+        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
             self.thread.unpark();
         }
         Running(Arc::clone(self))
