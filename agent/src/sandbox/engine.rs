@@ -2,12 +2,13 @@
 
 use super::egress::resolve::LOOKUPS;
 use super::host::HostState;
+use super::limits::{INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::Thread;
 use std::time::Duration;
-use wasmtime::{Config, Engine, EngineWeak, OptLevel, Store};
+use wasmtime::{Config, Enabled, Engine, EngineWeak, OptLevel, PoolingAllocationConfig, Store};
 
 /// The grain of the CPU limit; also how often a guest gives its thread back.
 pub const TICK: Duration = Duration::from_millis(10);
@@ -22,6 +23,18 @@ const BLOCKING_THREADS: usize = 4 + LOOKUPS;
 const WASM_STACK_BYTES: usize = 512 << 10;
 /// Stack of a guest and of the host functions it calls.
 const ASYNC_STACK_BYTES: usize = 1 << 20;
+/// Bytes of a stack that stay with the pool between calls; what a deep recursion took beyond goes back at once.
+const STACK_KEPT_BYTES: usize = 32 << 10;
+/// Written bytes of a memory that stay with the pool between calls of a component, wiped: a plugin writes about
+/// 100 KiB. Together with [`WARM_MAX`] this bounds what the pool costs while nothing runs.
+const MEMORY_KEPT_BYTES: usize = 256 << 10;
+/// Bytes of a table that stay likewise: one page, as most tables have.
+const TABLE_KEPT_BYTES: usize = 4 << 10;
+/// Memories that stay set up for the component that had them, while nothing runs.
+const WARM_MAX: u32 = 4;
+/// Host memory that describes one instance or component, bytes. The limit of the pool is not ours: it costs
+/// nothing to allow, and the components that need most (Python) stay far below.
+const INSTANCE_BYTES_MAX: usize = 64 << 20;
 /// Frames of a wasm backtrace: enough to see where, short enough for a log line.
 const BACKTRACE_FRAMES: usize = 16;
 /// Address space of one linear memory where address space is short: the default limit of memory.
@@ -98,10 +111,18 @@ pub(crate) fn exact(settings: Settings) -> Result<Engine, EngineError> {
     Engine::new(&config(settings)).map_err(|error| EngineError::Engine(format!("{error:#}")))
 }
 
-/// The agent's engine; turns to the small address space by itself where the large one does not fit.
+/// The agent's engine: with a pool of memories and stacks where so much address space can be reserved at once,
+/// else as [`exact`], else in the small address space. All three load what was compiled for the settings that
+/// come back.
 pub(crate) fn fitting(settings: Settings) -> Result<(Engine, Settings), EngineError> {
+    if settings.small_address_space {
+        return Ok((exact(settings)?, settings));
+    }
+    if let Ok(engine) = pooled(settings) {
+        return Ok((engine, settings));
+    }
     let engine = exact(settings)?;
-    if settings.small_address_space || fits(&engine) {
+    if fits(&engine) {
         return Ok((engine, settings));
     }
     let small = Settings {
@@ -109,6 +130,34 @@ pub(crate) fn fitting(settings: Settings) -> Result<(Engine, Settings), EngineEr
     };
     tracing::warn!("address space is limited: plugins reserve 64 MiB a memory instead of 4 GiB");
     Ok((exact(small)?, small))
+}
+
+/// An engine whose calls reuse memories, tables and stacks: a fresh mapping each costs more than all else in a
+/// short call. What a call wrote is wiped before the next one gets it.
+fn pooled(settings: Settings) -> wasmtime::Result<Engine> {
+    let each_call = |count: usize| u32::try_from(CALLS_MAX * count).unwrap_or(u32::MAX);
+    let mut pool = PoolingAllocationConfig::new();
+    // As many of everything as all calls together may have, so that the limits of a store strike first.
+    pool.total_core_instances(each_call(INSTANCES_MAX))
+        .total_component_instances(each_call(INSTANCES_MAX))
+        .total_memories(each_call(MEMORIES_MAX))
+        .total_tables(each_call(TABLES_MAX))
+        .total_stacks(each_call(1))
+        .max_tables_per_module(u32::try_from(TABLES_MAX).unwrap_or(u32::MAX))
+        .table_elements(TABLE_ELEMENTS_MAX)
+        .max_core_instance_size(INSTANCE_BYTES_MAX)
+        .max_component_instance_size(INSTANCE_BYTES_MAX)
+        .max_unused_warm_slots(WARM_MAX)
+        .async_stack_keep_resident(STACK_KEPT_BYTES)
+        .table_keep_resident(TABLE_KEPT_BYTES);
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        // Finds what was written. Without it the first bytes would be wiped, used or not.
+        pool.pagemap_scan(Enabled::Yes)
+            .linear_memory_keep_resident(MEMORY_KEPT_BYTES);
+    }
+    let mut config = config(settings);
+    config.async_stack_zeroing(true).allocation_strategy(pool);
+    Engine::new(&config)
 }
 
 /// Whether as many memories as calls can be reserved at once. Reserving costs no memory.

@@ -33,11 +33,10 @@ const TWICE: [(&str, &str); 8] = [
 ];
 
 /// Features of wasmtime that stay off: code we never run, with advisories of its own.
-const OFF: [&str; 6] = [
+const OFF: [&str; 5] = [
     "component-model-async",
     "gc",
     "threads",
-    "pooling-allocator",
     "wat",
     "cache",
 ];
