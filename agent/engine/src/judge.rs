@@ -204,6 +204,8 @@ impl Turn<'_> {
         let Some(alert) = state.alerts.get_mut(&fingerprint) else {
             return;
         };
+        // Who yields its series may have changed.
+        alert.instance = observation.instance;
         if observation.memory.is_some() && observation.memory != alert.memory {
             alert.memory = observation.memory;
             state.unsaved.insert(fingerprint);

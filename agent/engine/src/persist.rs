@@ -9,7 +9,7 @@ use crate::group::Group;
 use crate::input::Silence;
 use crate::machine::Phase;
 use crate::metas::meta;
-use crate::model::{Instance, Labels, Moment, Now, RuleId};
+use crate::model::{Instance, Labels, Moment, Now, ProbeId, RuleId};
 use crate::outbox::{Slot, Subject};
 use crate::policy::Policy;
 use crate::recovery::Ledger;
@@ -31,6 +31,8 @@ const ROUND: &str = "round/";
 struct AlertRecord {
     rule: RuleId,
     labels: Labels,
+    #[serde(default)]
+    probes: Arc<[ProbeId]>,
     phases: [Phase; 4],
     observed: Option<Moment>,
     #[serde(default)]
@@ -147,6 +149,7 @@ fn alert_record(alert: &Alert) -> Option<String> {
     json(&AlertRecord {
         rule: alert.instance.rule.clone(),
         labels: alert.instance.labels.clone(),
+        probes: alert.instance.probes.clone(),
         phases: alert.phases,
         observed: alert.observed,
         absences: alert.absences,
@@ -222,7 +225,8 @@ impl State {
     }
 
     fn take_alert(&mut self, record: AlertRecord) {
-        let instance = Arc::new(Instance::new(record.rule, record.labels));
+        let instance = Instance::new(record.rule, record.labels);
+        let instance = Arc::new(instance.yielded_by(record.probes));
         let mut alert = Alert::new(instance.clone());
         alert.phases = record.phases;
         alert.observed = record.observed;

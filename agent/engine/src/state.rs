@@ -5,7 +5,7 @@ use crate::effect::{AlertView, Effects, Table};
 use crate::group::Group;
 use crate::input::{Input, Silence};
 use crate::model::{
-    Fingerprint, Moment, NotifierId, Now, ProbeId, ProcedureId, RuleId, Severities,
+    Fingerprint, Instance, Moment, NotifierId, Now, ProbeId, ProcedureId, RuleId, Severities,
 };
 use crate::outbox::{Slot, Subject};
 use crate::policy::Policy;
@@ -158,6 +158,17 @@ impl State {
                 (!active.is_empty()).then_some((*fingerprint, active))
             })
             .collect()
+    }
+
+    /// The instances of `rule` that wait for their next observation: those that are not plainly ok. A
+    /// round in which one of them has no series any more has to say so, or it would fire for ever.
+    pub fn awaited(&self, rule: &RuleId) -> Vec<Arc<Instance>> {
+        let Some(rule) = self.rules.get(rule) else {
+            return Vec::new();
+        };
+        let live = rule.live.values().filter_map(|f| rule.alerts.get(f));
+        let busy = live.filter(|alert| !alert.is_quiet());
+        busy.map(|alert| alert.instance.clone()).collect()
     }
 
     /// The rules' own memory, per instance, for a start.

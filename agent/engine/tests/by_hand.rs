@@ -4,10 +4,11 @@
 mod common;
 
 use common::*;
+use std::sync::Arc;
 use std::time::Duration;
 use watchfire_engine::effect::{Happening, Table};
 use watchfire_engine::input::{CommandKind, DeliveryOutcome, Input, Seen};
-use watchfire_engine::model::{ProcedureId, Severity};
+use watchfire_engine::model::{Instance, ProbeId, ProcedureId, RuleId, Severity};
 use watchfire_engine::policy::{InhibitPolicy, Mode};
 
 const CRITICAL: &[Severity] = &[Severity::Critical];
@@ -382,4 +383,32 @@ fn the_jitter_of_a_seed_is_the_same_after_a_restart() {
     assert_eq!(first, due(&policy));
     policy.seed = 2;
     assert_ne!(first, due(&policy));
+}
+
+#[test]
+fn who_was_awaited_before_a_restart_is_awaited_after_it_and_can_be_gone() {
+    let mut engine = Engine::new(policy());
+    let labels = instance("0").labels.clone();
+    let known = Instance::new(RuleId::new("cpu"), labels).yielded_by([ProbeId::new("host")]);
+    let known = Arc::new(known);
+    engine.feed(0, round(vec![observation(&known, Some(CRITICAL))]));
+    engine.accept_all(0);
+    engine.restart(5);
+    let awaited = engine.state.awaited(&RuleId::new("cpu"));
+    assert_eq!(awaited.len(), 1);
+    assert_eq!(*awaited[0].probes, [ProbeId::new("host")]);
+
+    let absent = || {
+        let mut absent = observation(&awaited[0], Some(&[]));
+        absent.seen = Seen::Absent;
+        round(vec![absent])
+    };
+    let mut sends = Vec::new();
+    for at in [10, 20, 30, 40] {
+        sends.extend(engine.feed(at, absent()).sends);
+    }
+    assert_eq!(reasons(&sends), ["resolve"], "the first round is unsure");
+    let told = &sends[0].notification.alerts[0];
+    assert_eq!(told.end_cause.as_deref(), Some("gone"));
+    assert_eq!(engine.state.awaited(&RuleId::new("cpu")), []);
 }

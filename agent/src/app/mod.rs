@@ -4,6 +4,7 @@
 mod events;
 mod plugin_state;
 mod status;
+mod vitals;
 
 use crate::api::{self, Api};
 use crate::cli::RunOptions;
@@ -175,7 +176,8 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
             config_in,
             log,
         )),
-        tokio::spawn(clean_up(store.clone(), clock, generation)),
+        tokio::spawn(clean_up(store.clone(), clock.clone(), generation)),
+        tokio::spawn(vitals::watch(clock, running.views.clone(), notices.clone())),
     ];
     wait_for_end(&ask_reload).await?;
 
@@ -321,8 +323,8 @@ fn code_cache(data_dir: &Path) -> Option<CodeCache> {
         .ok()
 }
 
-/// Conditions of the process before that nobody will end: what it said of its store and of its state,
-/// and refusals of plugins that are gone.
+/// Conditions of the process before that nobody will end: what it said of its store, its state and its
+/// own vitals, and refusals of plugins that are gone.
 fn conditions_over(state: &State, generation: &Generation) -> Vec<Condition> {
     let refused = |name: &str| generation.plugins.rejection(name).is_some();
     let alerts = state.alerts();
@@ -330,6 +332,7 @@ fn conditions_over(state: &State, generation: &Generation) -> Vec<Condition> {
         let labels = &view.instance.labels;
         match view.instance.rule.as_str() {
             "watchfire_state_lost" | "watchfire_store_degraded" => true,
+            name if vitals::NAMES.contains(&name) => true,
             "watchfire_plugin_rejected" => !labels.get("plugin").is_some_and(refused),
             _ => false,
         }

@@ -11,7 +11,8 @@
 //! store fails, notifications go out all the same (a full disk is what we must report), but no action
 //! is started without its record.
 
-use super::evaluate::{Active, Judged};
+use super::evaluate::Judged;
+use super::judges::Active;
 use super::shown::{Shown, count_by_state, procedures, step_name};
 use super::view::{AlertsView, CommandRequest, PipelineView, RecoveryView};
 use crate::clock::{Clock, SuspendWatch};
@@ -151,7 +152,7 @@ impl Alert {
             at,
         );
         // Evaluate went away only at shutdown.
-        let _ = answer.send(Active::of(&self.state, current));
+        let _ = answer.send(Active::of(&self.state, &current.config.policy.rules));
         let changed = !effects.is_empty();
         self.carry_out(effects, current, at, shown).await;
         self.metrics.rounds.inc();

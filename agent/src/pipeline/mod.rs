@@ -18,6 +18,8 @@
 mod collect;
 // Columns of numbers for the rules.
 mod inputs;
+// Rules at work; tests and replays drive them too.
+pub(crate) mod judges;
 // Rules.
 mod evaluate;
 // The engine's owner, and what it shows.
@@ -122,6 +124,7 @@ pub fn spawn(parts: Parts) -> Running {
         .iter()
         .map(|rule| (rule.id.clone(), state.memories(&rule.id)))
         .collect();
+    let active = judges::Active::of(&state, &first.config.policy.rules);
     let collect = collect::Collect {
         clock: clock.clone(),
         generation: generation.clone(),
@@ -132,14 +135,12 @@ pub fn spawn(parts: Parts) -> Running {
         stop: stopped,
     };
     let evaluate = evaluate::Evaluate {
-        history: History::new(Limits::default()),
+        judges: judges::Judges::new(History::new(Limits::default()), memories, active),
         batches,
         judged: judged_in,
         series,
         worried: worried_in,
         views: rules_in,
-        memories,
-        active: evaluate::Active::of(&state, &first),
         metrics: metrics.clone(),
     };
     let alert = alert::Alert {

@@ -128,7 +128,7 @@ impl<'de> serde::Deserialize<'de> for Fingerprint {
 ///
 /// Labels that the rule adds, the value and the severity are no part of it: they change while the
 /// alert stays the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Instance {
     /// The rule.
     pub rule: RuleId,
@@ -136,7 +136,18 @@ pub struct Instance {
     pub labels: Labels,
     /// Computed once.
     pub fingerprint: Fingerprint,
+    /// Probes that yield its series; no part of the identity. Who stays away can only be called
+    /// absent after these have answered without it. Empty where it is not known.
+    pub probes: Arc<[ProbeId]>,
 }
+
+impl PartialEq for Instance {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
+}
+
+impl Eq for Instance {}
 
 impl Instance {
     /// Computes the fingerprint.
@@ -146,6 +157,16 @@ impl Instance {
             rule,
             labels,
             fingerprint,
+            probes: Arc::default(),
+        }
+    }
+
+    /// The same instance, and who yields its series.
+    #[must_use]
+    pub fn yielded_by(self, probes: impl Into<Arc<[ProbeId]>>) -> Self {
+        Instance {
+            probes: probes.into(),
+            ..self
         }
     }
 }
