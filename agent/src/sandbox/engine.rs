@@ -289,23 +289,81 @@ pub(crate) fn set_deadline(store: &mut Store<HostState>) {
 mod tests {
     use super::*;
 
+    /// `(module (func loop br 0 end) (start 0))`
+    const SPIN: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x08\x01\0\x0a\x09\x01\x07\0\x03\x40\x0c\0\x0b\x0b";
+    /// `(module (memory (export "m") 2 200))`
+    const MEMORY: &[u8] = b"\0asm\x01\0\0\0\x05\x05\x01\x01\x02\xc8\x01\x07\x05\x01\x01m\x02\0";
+
     #[test]
-    fn nothing_ticks_while_nothing_runs() {
+    fn it_ticks_while_something_runs_and_sleeps_soon_after() {
         let engine = exact(Settings::default()).unwrap();
         let ticker = Ticker::start(&engine).unwrap();
+        let asleep = |ticker: &Ticker| ticker.asleep.load(Ordering::SeqCst);
         let weak = Arc::downgrade(&ticker);
-        {
-            let _first = ticker.enter();
-            let _second = ticker.enter();
-            assert_eq!(ticker.active.load(Ordering::Acquire), 2);
+        assert!(asleep(&ticker), "no guest ran yet");
+        for _ in 0..2 {
+            let first = ticker.enter();
+            let second = ticker.enter();
+            assert!(!asleep(&ticker));
+            drop(first);
+            // A store that came now would be interrupted by a tick.
+            let mut store = Store::new(&engine, ());
+            store.set_epoch_deadline(1);
+            let module = wasmtime::Module::new(&engine, SPIN).unwrap();
+            let trap = wasmtime::Instance::new(&mut store, &module, &[]).unwrap_err();
+            assert_eq!(
+                trap.downcast_ref::<wasmtime::Trap>(),
+                Some(&wasmtime::Trap::Interrupt)
+            );
+            assert!(!asleep(&ticker), "one still runs");
+            drop(second);
+            while !asleep(&ticker) {
+                std::thread::yield_now();
+            }
         }
-        assert_eq!(ticker.active.load(Ordering::Acquire), 0);
+        assert_eq!(ticker.active.load(Ordering::SeqCst), 0);
         ticker.close();
         drop(ticker);
         // The thread holds the last reference and lets go of it.
         while weak.upgrade().is_some() {
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn the_pool_wipes_what_a_call_wrote() {
+        let engine = pooled(Settings::default()).unwrap();
+        let module = wasmtime::Module::new(&engine, MEMORY).unwrap();
+        // More than the pool keeps, so that both ways of wiping are taken; then less.
+        for pages in [100, 1, 100] {
+            let mut store = Store::new(&engine, ());
+            store.set_epoch_deadline(1);
+            let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
+            let memory = instance.get_memory(&mut store, "m").unwrap();
+            memory.grow(&mut store, pages).unwrap();
+            let bytes = memory.data_mut(&mut store);
+            assert_eq!(bytes.len(), (usize::try_from(pages).unwrap() + 2) << 16);
+            assert!(bytes.iter().all(|byte| *byte == 0), "{pages} pages");
+            bytes.fill(0xaa);
+        }
+    }
+
+    #[test]
+    fn what_is_compiled_without_the_pool_runs_in_it() {
+        let artefact = exact(Settings::default())
+            .unwrap()
+            .precompile_compatibility_hash();
+        let pooled = pooled(Settings::default()).unwrap();
+        let hashed = |of: &dyn Fn(&mut std::hash::DefaultHasher)| {
+            let mut hasher = std::hash::DefaultHasher::new();
+            of(&mut hasher);
+            std::hash::Hasher::finish(&hasher)
+        };
+        use std::hash::Hash;
+        assert_eq!(
+            hashed(&|hasher| artefact.hash(hasher)),
+            hashed(&|hasher| pooled.precompile_compatibility_hash().hash(hasher))
+        );
     }
 
     #[test]
