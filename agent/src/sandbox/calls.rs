@@ -6,7 +6,6 @@
 //!      └ dropping the future ends the task at the guest's next tick; the store goes with it
 //! ```
 
-use super::{Sandbox, Shared};
 use super::bindings::{action, notifier, probe, rule, wit};
 use super::component::Component;
 use super::convert;
@@ -16,6 +15,7 @@ use super::types::{
     Alert, Batch, CallError, Collection, Cost, Description, Kind, Limits, Message, Needs, Outcome,
     Receipt, Verdicts,
 };
+use super::{Sandbox, Shared};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};

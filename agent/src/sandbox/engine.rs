@@ -288,6 +288,7 @@ pub(crate) fn set_deadline(store: &mut Store<HostState>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::hash::{DefaultHasher, Hash, Hasher};
 
     /// `(module (func loop br 0 end) (start 0))`
     const SPIN: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x08\x01\0\x0a\x09\x01\x07\0\x03\x40\x0c\0\x0b\x0b";
@@ -350,19 +351,15 @@ mod tests {
 
     #[test]
     fn what_is_compiled_without_the_pool_runs_in_it() {
-        let artefact = exact(Settings::default())
-            .unwrap()
-            .precompile_compatibility_hash();
-        let pooled = pooled(Settings::default()).unwrap();
-        let hashed = |of: &dyn Fn(&mut std::hash::DefaultHasher)| {
-            let mut hasher = std::hash::DefaultHasher::new();
-            of(&mut hasher);
-            std::hash::Hasher::finish(&hasher)
+        let key = |engine: Engine| {
+            let mut hasher = DefaultHasher::new();
+            engine.precompile_compatibility_hash().hash(&mut hasher);
+            hasher.finish()
         };
-        use std::hash::Hash;
+        let settings = Settings::default();
         assert_eq!(
-            hashed(&|hasher| artefact.hash(hasher)),
-            hashed(&|hasher| pooled.precompile_compatibility_hash().hash(hasher))
+            key(exact(settings).unwrap()),
+            key(pooled(settings).unwrap())
         );
     }
 
