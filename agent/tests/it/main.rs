@@ -4,6 +4,7 @@ mod compile;
 mod configs;
 mod crash;
 mod dependencies;
+mod documented;
 mod hostile;
 mod layering;
 mod outage;
@@ -13,6 +14,7 @@ mod reloader;
 mod sandbox;
 mod servers;
 mod shipped;
+mod sigkill;
 #[expect(
     dead_code,
     unreachable_pub,
