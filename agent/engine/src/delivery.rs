@@ -164,6 +164,7 @@ impl Turn<'_> {
             told.heard = begun;
         }
         told.content = cover.content;
+        told.withheld = None;
     }
 
     pub(crate) fn superseded(&mut self, notifier: &NotifierId, old: &Item, by: Reason) {

@@ -4,15 +4,16 @@
 //! default, so that a record of an older version can be read.
 
 use crate::alert::{Alert, More};
+use crate::amnesia::Amnesia;
 use crate::effect::{Effects, Happening, Reason, RecordChange, Table};
 use crate::group::Group;
-use crate::input::Silence;
 use crate::machine::Phase;
 use crate::metas::meta;
 use crate::model::{Instance, Labels, Moment, NotifierId, Now, ProbeId, RuleId};
 use crate::outbox::{Item, Slot, Subject};
 use crate::policy::Policy;
 use crate::recovery::Ledger;
+use crate::silence::KeptSilence;
 use crate::state::{RestoreError, State};
 use crate::turn::Turn;
 use serde::de::DeserializeOwned;
@@ -62,6 +63,8 @@ struct EngineRecord {
     paused: bool,
     #[serde(default)]
     host_starts: VecDeque<Moment>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    amnesia: Option<Amnesia>,
 }
 
 impl Turn<'_> {
@@ -138,6 +141,7 @@ impl Turn<'_> {
                 born: self.state.born,
                 paused: self.state.paused,
                 host_starts: self.state.host_starts.clone(),
+                amnesia: self.state.amnesia.clone(),
             };
             records.push(RecordChange {
                 table: Table::Engine,
@@ -194,8 +198,9 @@ impl State {
                     let key = (ledger.procedure.clone(), ledger.alert);
                     state.ledgers.insert(key, ledger);
                 }),
-                Table::Silence => read::<Silence>(&body).map(|silence| {
-                    state.silences.insert(silence.id.clone(), silence);
+                Table::Silence => read::<KeptSilence>(&body).map(|mut kept| {
+                    kept.prepare(policy);
+                    state.silences.insert(kept.silence.id.clone(), kept);
                 }),
                 Table::Engine => match key.strip_prefix(ROUND) {
                     Some(rule) => read(&body).map(|at| rounds.push((RuleId::new(rule), at))),
@@ -203,6 +208,7 @@ impl State {
                         state.born = record.born;
                         state.paused = record.paused;
                         state.host_starts = record.host_starts;
+                        state.amnesia = record.amnesia;
                     }),
                 },
             };

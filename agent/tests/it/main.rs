@@ -5,9 +5,13 @@ mod configs;
 mod crash;
 mod dependencies;
 mod documented;
+mod history;
 mod hostile;
+mod hours;
 mod layering;
+mod operators;
 mod outage;
+mod packs;
 mod recovery;
 mod reload;
 mod reloader;
@@ -15,6 +19,7 @@ mod sandbox;
 mod servers;
 mod shipped;
 mod sigkill;
+mod stock_rules;
 #[expect(
     dead_code,
     unreachable_pub,

@@ -497,13 +497,13 @@ impl World {
                 self.command(CommandKind::Silence(Silence {
                     id: format!("{rule}@{from}").into(),
                     rules: vec![(*rule).into()],
-                    labels: Vec::new(),
                     from: WallTime(EPOCH_MS + from * 1_000),
                     until: WallTime(EPOCH_MS + until * 1_000),
                     notify: true,
                     recover: true,
                     owner: "operator".into(),
                     reason: "test".into(),
+                    ..Silence::default()
                 }))?;
             }
             Doing::Pause => self.command(CommandKind::Pause)?,
