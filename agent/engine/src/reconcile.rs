@@ -344,6 +344,7 @@ impl Turn<'_> {
         let due = told.delivered_at.map(|delivered| delivered + every);
         let still = self.in_round
             && !more.meta
+            && !more.flapping
             && !told.ends_only
             && told.content == Some(severity)
             && more.muted_by.is_empty()
