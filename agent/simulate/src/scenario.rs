@@ -161,9 +161,7 @@ impl<'t, J: Judges> Scenario<'t, J> {
     }
 
     fn instant(&mut self) {
-        let outage = std::mem::replace(&mut self.outage, Outage::None);
-        let back = outage != Outage::None;
-        match outage {
+        match std::mem::replace(&mut self.outage, Outage::None) {
             Outage::None => {}
             Outage::Dead { .. } => self.restart(),
             Outage::Asleep { from, .. } => self.resume(from),
@@ -178,16 +176,17 @@ impl<'t, J: Judges> Scenario<'t, J> {
                 return;
             }
         }
-        if !back {
-            self.timers();
-        }
+        // After an outage too: what the engine holds back for the first round, it does not count as due.
+        self.timers();
         if self.outage == Outage::None && self.busy_until <= now {
             self.round();
         }
-        if back && self.outage == Outage::None {
-            self.timers();
+        // Nothing was sent in this instant: the process dies at its end.
+        if let Some((_, until)) = self.world.crash.take()
+            && self.outage == Outage::None
+        {
+            self.outage = Outage::Dead { until };
         }
-        self.world.crash = None;
     }
 
     fn timers(&mut self) {

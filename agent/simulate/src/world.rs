@@ -30,6 +30,9 @@ const ACTION: Duration = Duration::from_secs(2);
 /// three.
 const TIMER_TURNS_MAX: usize = 8;
 
+/// What the state of an alert ends with whose last observation is too old.
+const STALE: &str = "+stale";
+
 /// The engine and what surrounds it. All times are milliseconds from the begin.
 #[derive(Debug)]
 pub struct World {
@@ -54,6 +57,8 @@ pub struct World {
     /// Numbers the ids of notifications of the notifiers that have answers.
     numbers: BTreeMap<NotificationId, usize>,
     entries: Vec<Entry>,
+    /// The first rule, until its first state was noted.
+    first: Option<String>,
     states: BTreeMap<String, String>,
     state_entries: Vec<Entry>,
 }
@@ -67,6 +72,7 @@ impl World {
         };
         World {
             state: State::new(&policy, now),
+            first: policy.rules.first().map(|rule| rule.id.to_string()),
             policy,
             rows: BTreeMap::new(),
             answers: BTreeMap::new(),
@@ -177,9 +183,10 @@ impl World {
     /// One step of the engine, with everything that follows at once.
     pub fn feed(&mut self, input: Input) {
         let now = self.clock();
+        let in_round = matches!(input, Input::Round(_));
         let effects = step(&mut self.state, &self.policy, input, now);
         self.carry_out(effects);
-        self.note_states();
+        self.note_states(in_round);
     }
 
     /// Another policy holds from now on.
@@ -205,7 +212,6 @@ impl World {
         self.running.clear();
         between(&self.state);
         self.carry_out(effects);
-        self.note_states();
     }
 
     /// Commit, then hand out; deliveries take no time.
@@ -397,47 +403,50 @@ impl World {
         Some(entry)
     }
 
-    /// One entry for each change of an alert's state.
-    fn note_states(&mut self) {
-        let entry = |alert: &str, state: &str, now: u64| Entry {
-            t: now / 1_000,
-            event: "state",
-            alert: Some(alert.to_owned()),
-            state: Some(state.to_owned()),
-            ..Entry::default()
-        };
-        if self.states.is_empty() && self.state_entries.is_empty() {
-            // What is there before anything happens.
-            if let Some(rule) = self.policy.rules.first() {
-                let first = rule.id.to_string();
-                if self.state.alerts().is_empty() {
-                    self.state_entries.push(entry(&first, "ok", self.now));
-                }
-                self.states.insert(first, "ok".to_owned());
-            }
-        }
+    /// One entry for each change of an alert's state. Time by itself acts at rounds: between them nothing
+    /// turns stale.
+    fn note_states(&mut self, in_round: bool) {
         let mut now: BTreeMap<String, String> = BTreeMap::new();
         for view in self.state.alerts() {
             if view.instance.rule.as_str().starts_with("watchfire_") {
                 continue;
             }
-            let stale = if view.stale { "+stale" } else { "" };
-            now.insert(view.instance.to_string(), format!("{}{stale}", view.state));
-        }
-        for (alert, before) in &mut self.states {
-            let state = now.remove(alert);
-            let state = state.as_deref().unwrap_or("ok");
-            if before != state {
-                self.state_entries.push(entry(alert, state, self.now));
-                *before = state.to_owned();
+            let alert = view.instance.to_string();
+            let before = self.states.get(&alert);
+            let was_stale = before.is_some_and(|state| state.ends_with(STALE));
+            let mut state = view.state;
+            if view.stale && (in_round || was_stale) {
+                state.push_str(STALE);
             }
+            now.insert(alert, state);
+        }
+        let first = std::mem::take(&mut self.first);
+        if let Some(first) = first.filter(|_| self.now < 1_000) {
+            // What there is before anything happens.
+            if now.is_empty() {
+                self.note_state(&first, "ok");
+            }
+            self.states.insert(first, "ok".to_owned());
+        }
+        for alert in self.states.keys() {
+            now.entry(alert.clone()).or_insert_with(|| "ok".to_owned());
         }
         for (alert, state) in now {
-            if state != "ok" {
-                self.state_entries.push(entry(&alert, &state, self.now));
+            if self.states.get(&alert).map_or("ok", String::as_str) != state {
+                self.note_state(&alert, &state);
             }
             self.states.insert(alert, state);
         }
+    }
+
+    fn note_state(&mut self, alert: &str, state: &str) {
+        self.state_entries.push(Entry {
+            t: self.now / 1_000,
+            event: "state",
+            alert: Some(alert.to_owned()),
+            state: Some(state.to_owned()),
+            ..Entry::default()
+        });
     }
 }
 
