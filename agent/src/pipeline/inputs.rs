@@ -63,6 +63,18 @@ impl RuleInputs {
         }
     }
 
+    /// Reads nothing.
+    #[cfg(test)]
+    pub(super) fn of_nothing(rule: RuleId) -> Self {
+        RuleInputs {
+            rule,
+            inputs: Vec::new(),
+            by: None,
+            selections: Vec::new(),
+            plan: Vec::new(),
+        }
+    }
+
     /// Windows that the history has to keep.
     pub(super) fn windows(&self, needs: &Needs) -> impl Iterator<Item = (Arc<str>, Duration)> {
         self.inputs.iter().filter_map(|input| {
@@ -112,6 +124,14 @@ impl RuleInputs {
         ids.filter_map(|id| ran.get(history.probe(*id)?))
             .max()
             .copied()
+    }
+
+    /// Whether a series of the instance is known.
+    pub(super) fn is_planned(&self, instance: &Instance) -> bool {
+        // The plan stands in the order of labels.
+        self.plan
+            .binary_search_by(|place| place.instance.labels.cmp(&instance.labels))
+            .is_ok()
     }
 
     /// The columns of this round: the instances of which a series was asked for in it.
@@ -184,11 +204,21 @@ fn plan(
                 .push(*id);
         }
     }
+    let mut last: Arc<[ProbeId]> = Arc::default();
     places
         .into_iter()
-        .map(|(labels, series)| Place {
-            instance: Arc::new(Instance::new(rule.clone(), labels)),
-            series,
+        .map(|(labels, series)| {
+            let ids = series.iter().flatten();
+            let probes: BTreeSet<&ProbeId> = ids.filter_map(|id| history.probe(*id)).collect();
+            // Most places of a rule have the same probe: they share one list.
+            if !last.iter().eq(probes.iter().copied()) {
+                last = probes.into_iter().cloned().collect();
+            }
+            let instance = Instance::new(rule.clone(), labels).yielded_by(last.clone());
+            Place {
+                instance: Arc::new(instance),
+                series,
+            }
         })
         .collect()
 }

@@ -16,8 +16,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use watchfire_engine::State;
-use watchfire_engine::input::{Observation, RuleRound};
-use watchfire_engine::model::{Fingerprint, Labels, Moment, Now, ProbeId, RuleId, Severities};
+use watchfire_engine::input::{Observation, RuleRound, Seen};
+use watchfire_engine::model::{
+    Fingerprint, Instance, Labels, Moment, Now, ProbeId, RuleId, Severities,
+};
 use watchfire_engine::policy::RulePolicy;
 
 /// Instances in one guest call. Bounds what crosses the boundary at once (4 MiB of hostcall fuel)
@@ -29,7 +31,9 @@ const INSTANCES_A_CALL: usize = 5_000;
 pub(crate) struct Active {
     /// Severities at which instances fire, by rule.
     pub(crate) firing: HashMap<RuleId, HashMap<Fingerprint, Severities>>,
-    /// Rules with an alert that is not ok, pending ones included.
+    /// Instances that are not plainly ok, pending ones included, by rule.
+    pub(crate) awaited: HashMap<RuleId, Vec<Arc<Instance>>>,
+    /// Rules with an alert that is not ok, meta-alerts and composites included.
     pub(crate) not_ok: BTreeSet<RuleId>,
 }
 
@@ -46,6 +50,9 @@ impl Active {
             }
         }
         active.not_ok = state.not_ok();
+        for rule in &active.not_ok {
+            active.awaited.insert(rule.clone(), state.awaited(rule));
+        }
         active
     }
 }
@@ -81,6 +88,8 @@ pub(crate) struct Judges {
     /// The rules' own memory as it was stored, for rules that are not taken up yet.
     memories: HashMap<RuleId, Memories>,
     active: Active,
+    /// Probes that are configured, and how each one's last run ended; none: it has not run yet.
+    probes: HashMap<ProbeId, Option<bool>>,
 }
 
 impl Judges {
@@ -96,6 +105,7 @@ impl Judges {
             order: Vec::new(),
             memories,
             active,
+            probes: HashMap::new(),
         }
     }
 
@@ -131,6 +141,10 @@ impl Judges {
             .collect::<Vec<_>>();
         self.history.declare(windows);
         self.history.retain_probes(probes);
+        self.probes.retain(|probe, _| probes.contains(probe));
+        for probe in probes {
+            self.probes.entry(probe.clone()).or_default();
+        }
     }
 
     /// A probe answered; `labels` are added to its series.
@@ -141,11 +155,13 @@ impl Judges {
         collection: &Collection,
         labels: &Labels,
     ) -> Absorbed {
+        self.probes.insert(probe.clone(), Some(true));
         self.history.absorb(probe, at, collection, labels)
     }
 
     /// A probe failed.
     pub(crate) fn failed(&mut self, probe: &ProbeId, at: Moment) {
+        self.probes.insert(probe.clone(), Some(false));
         self.history.failed(probe, at);
     }
 
@@ -159,21 +175,26 @@ impl Judges {
     ) -> Vec<RuleRound> {
         let mut due = BTreeMap::new();
         for (id, judge) in &mut self.judges {
-            if let Some(every) = judge.inputs.touched(&mut self.history, ran) {
-                due.insert(id.clone(), every);
+            let every = judge.inputs.touched(&mut self.history, ran);
+            let awaited = self.active.awaited.get(id).map_or(&[][..], Vec::as_slice);
+            let missing = missing(awaited, &judge.inputs, ran, &self.probes);
+            let every = every.max(missing.iter().map(|(_, every)| *every).max());
+            if let Some(every) = every {
+                due.insert(id.clone(), (every, missing));
             }
         }
         let mut rules = Vec::new();
         for id in &self.order {
-            let (Some(judge), Some(every)) = (self.judges.get(id), due.get(id).copied()) else {
+            let (Some(judge), Some((every, missing))) = (self.judges.get(id), due.remove(id))
+            else {
                 continue;
             };
             let columns = judge
                 .inputs
                 .columns(&self.history, &judge.live.needs, ran, at);
-            rules.push((judge, every, columns));
+            rules.push((judge, every, columns, missing));
         }
-        let asked = rules.iter().map(|(judge, _, columns)| {
+        let asked = rules.iter().map(|(judge, _, columns, _)| {
             let firing = self.active.firing.get(&judge.live.config.id);
             all_of(ask, judge, columns, firing, at)
         });
@@ -181,10 +202,14 @@ impl Judges {
         let round: Vec<RuleRound> = rules
             .into_iter()
             .zip(answers)
-            .map(|((judge, every, columns), answer)| {
+            .map(|((judge, every, columns, missing), answer)| {
                 let id = &judge.live.config.id;
                 let result = match answer {
-                    Ok(verdicts) => Ok(observations(columns, verdicts)),
+                    Ok(verdicts) => {
+                        let mut all = observations(columns, verdicts);
+                        all.extend(missing.into_iter().map(|(observation, _)| observation));
+                        Ok(all)
+                    }
                     Err(error) => {
                         tracing::warn!(rule = %id, outcome = error.name(), %error, "rule failed");
                         Err(error.to_string().into())
@@ -247,6 +272,43 @@ impl Judges {
             }
         }
     }
+}
+
+/// Awaited instances without a series (after a restart, or because their probe was removed), each with
+/// the longest interval of its probes: absent where the probes answered without them, unknown where one
+/// of them failed or has not run yet, not mentioned while none of them ran. Where nobody can answer for
+/// an instance any more, each round does.
+fn missing(
+    awaited: &[Arc<Instance>],
+    inputs: &RuleInputs,
+    ran: &BTreeMap<ProbeId, Duration>,
+    probes: &HashMap<ProbeId, Option<bool>>,
+) -> Vec<(Observation, Duration)> {
+    let unplanned = awaited.iter().filter(|one| !inputs.is_planned(one));
+    unplanned
+        .filter_map(|instance| {
+            let owners = instance.probes.iter();
+            let ends: Vec<Option<bool>> = owners.filter_map(|o| probes.get(o).copied()).collect();
+            let mine = |probe: &ProbeId| ends.is_empty() || instance.probes.contains(probe);
+            let every = ran.iter().filter(|(probe, _)| mine(probe));
+            let every = *every.map(|(_, every)| every).max()?;
+            let seen = if ends.iter().all(|end| *end == Some(true)) {
+                Seen::Absent
+            } else {
+                Seen::Unknown
+            };
+            let observation = Observation {
+                instance: instance.clone(),
+                seen,
+                breached: None,
+                value: f64::NAN,
+                limit: f64::NAN,
+                note: None,
+                memory: None,
+            };
+            Some((observation, every))
+        })
+        .collect()
 }
 
 /// Asks the component, in chunks; one failed chunk fails the rule.
@@ -353,4 +415,66 @@ fn observations(columns: Columns, verdicts: Verdicts) -> Vec<Observation> {
             memory: memory.next().filter(|m| !m.is_empty()).map(Into::into),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a rule without any series is told of one awaited instance whose probes are `owners`, in a
+    /// round of `ran`; `probes` are configured and ended as told.
+    fn told(owners: &[&str], ran: &[&str], probes: &[(&str, Option<bool>)]) -> Option<(Seen, u64)> {
+        let rule = RuleId::new("r");
+        let owners: Vec<ProbeId> = owners.iter().copied().map(ProbeId::new).collect();
+        let instance = Instance::new(rule.clone(), Labels::default()).yielded_by(owners);
+        let every = |probe: &str| Duration::from_secs(if probe == "slow" { 60 } else { 10 });
+        let ran = ran.iter().map(|probe| (ProbeId::new(*probe), every(probe)));
+        let probes = probes
+            .iter()
+            .map(|(probe, end)| (ProbeId::new(*probe), *end));
+        let inputs = RuleInputs::of_nothing(rule);
+        let missing = missing(
+            &[Arc::new(instance)],
+            &inputs,
+            &ran.collect(),
+            &probes.collect(),
+        );
+        assert!(missing.len() <= 1);
+        missing
+            .first()
+            .map(|(observation, every)| (observation.seen, every.as_secs()))
+    }
+
+    #[test]
+    fn who_is_awaited_is_absent_once_its_own_probes_have_answered_without_it() {
+        let good = Some(true);
+        let absent = Some((Seen::Absent, 10));
+        let unknown = Some((Seen::Unknown, 10));
+        let both = [("a", good), ("b", good)];
+        assert_eq!(told(&["a"], &["a"], &both), absent);
+        assert_eq!(told(&["a"], &["b"], &both), None, "another probe's round");
+        assert_eq!(told(&["a"], &["a"], &[("a", Some(false))]), unknown);
+        assert_eq!(
+            told(&["a", "b"], &["a"], &[("a", good), ("b", None)]),
+            unknown,
+            "b has not run yet"
+        );
+        assert_eq!(
+            told(
+                &["a", "slow"],
+                &["a", "slow"],
+                &[("a", good), ("slow", good)]
+            ),
+            Some((Seen::Absent, 60))
+        );
+    }
+
+    #[test]
+    fn whose_probe_was_removed_is_absent_from_every_round() {
+        let good = Some(true);
+        let absent = Some((Seen::Absent, 10));
+        assert_eq!(told(&["gone"], &["b"], &[("b", good)]), absent);
+        assert_eq!(told(&[], &["b"], &[("b", good)]), absent, "an old record");
+        assert_eq!(told(&["gone"], &[], &[("b", good)]), None);
+    }
 }
