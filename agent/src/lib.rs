@@ -10,5 +10,6 @@ pub mod error;
 pub mod pipeline;
 pub mod plugin;
 pub mod sandbox;
+pub mod simulate;
 pub mod store;
 pub mod telemetry;

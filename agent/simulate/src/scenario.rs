@@ -39,17 +39,17 @@ pub trait Judges {
     fn collected(&mut self, probe: &ProbeId, at: Now, answers: &[(&Series, Answer)]);
 
     /// The rules that read one of the probes that `ran`, each with its interval, in the order of the
-    /// file. The component of a rule for which `traps` says so traps.
+    /// file. The components of those in `trapped` trap.
     fn judge(
         &mut self,
         ran: &BTreeMap<ProbeId, Duration>,
         at: Now,
         state: &State,
-        traps: &dyn Fn(&RuleId) -> bool,
+        trapped: &BTreeSet<RuleId>,
     ) -> Vec<RuleRound>;
 
     /// Probes that a rule which is not ok reads.
-    fn worried(&self, state: &State) -> BTreeSet<ProbeId>;
+    fn worried(&mut self, state: &State) -> BTreeSet<ProbeId>;
 }
 
 /// What came of a test.
@@ -241,12 +241,11 @@ impl<'t, J: Judges> Scenario<'t, J> {
                 },
             });
         }
-        let traps = &self.traps;
-        let trapped = |rule: &RuleId| {
-            traps
-                .iter()
-                .any(|(name, from, until)| name == rule.as_str() && (*from..*until).contains(&now))
-        };
+        let traps = self.traps.iter();
+        let trapped = traps
+            .filter(|(_, from, until)| (*from..*until).contains(&now))
+            .map(|(rule, ..)| RuleId::new(rule.as_str()))
+            .collect();
         let state = self.world.state();
         round.rules = self.judges.judge(&ran, at, state, &trapped);
         self.rounds += 1;

@@ -12,8 +12,10 @@ mod events;
 mod plugin;
 mod run;
 mod screen;
+mod simulate;
 mod status;
 mod table;
+mod test;
 
 pub use run::RunOptions;
 
@@ -46,7 +48,13 @@ impl Cli {
             Some(Command::Alerts(args)) => Some(&args.config),
             Some(Command::Events(args)) => Some(&args.config),
             Some(Command::Plugin(command)) => command.config(),
-            Some(Command::Completions(_) | Command::Compile(_)) | None => None,
+            Some(
+                Command::Completions(_)
+                | Command::Compile(_)
+                | Command::Test(_)
+                | Command::Simulate(_),
+            )
+            | None => None,
         };
         let nearest = nearest.and_then(|arg| arg.config.clone());
         Global {
@@ -87,6 +95,10 @@ enum Command {
     Run(run::Args),
     /// Check the configuration: all mistakes at once, and what to write instead
     Check(check::Args),
+    /// Test rules: samples on a virtual clock through the real rules, routes and recovery decisions
+    Test(test::Args),
+    /// Run tests and print what happens, line by line
+    Simulate(simulate::Args),
     /// What the running agent is and what is wrong
     Status(status::Args),
     /// Alerts of the running agent
@@ -113,6 +125,8 @@ pub fn main(run_agent: impl FnOnce(RunOptions) -> Result<(), Failure>) -> ExitCo
         None => run_agent(run::Args::default().options(global)),
         Some(Command::Run(args)) => run_agent(args.options(global)),
         Some(Command::Check(args)) => check::check(&args, &global),
+        Some(Command::Test(args)) => test::test(&args, &global),
+        Some(Command::Simulate(args)) => simulate::simulate(&args, &global),
         Some(Command::Status(args)) => status::status(&args, &global),
         Some(Command::Alerts(args)) => alerts::alerts(&args, &global),
         Some(Command::Events(args)) => events::events(&args, &global),

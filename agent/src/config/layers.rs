@@ -57,6 +57,16 @@ impl Document {
         &self.0.path
     }
 
+    /// Whether a line begins such a table, the rest of the text being broken or not.
+    pub fn mentions_table(&self, name: &str) -> bool {
+        let header = |line: &str| {
+            let line = line.trim_start().trim_start_matches('[').trim_start();
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.trim_start().starts_with([']', '.', '=']))
+        };
+        self.0.text.lines().any(header)
+    }
+
     /// Its tables.
     ///
     /// # Errors

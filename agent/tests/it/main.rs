@@ -9,6 +9,7 @@ mod outage;
 mod recovery;
 mod reload;
 mod reloader;
+mod rule_tests;
 mod sandbox;
 mod servers;
 mod shipped;

@@ -113,7 +113,7 @@ impl Judges for Native<'_> {
         ran: &BTreeMap<ProbeId, Duration>,
         at: Now,
         state: &State,
-        traps: &dyn Fn(&RuleId) -> bool,
+        trapped: &BTreeSet<RuleId>,
     ) -> Vec<RuleRound> {
         let rules = self.configs[self.config].rule.iter();
         rules
@@ -121,7 +121,7 @@ impl Judges for Native<'_> {
                 let every = *ran.get(rule.metric.as_deref()?)?;
                 let id = RuleId::new(rule.id.as_str());
                 Some(RuleRound {
-                    result: if traps(&id) {
+                    result: if trapped.contains(&id) {
                         Err("the component trapped".into())
                     } else {
                         Ok(self.observe(rule, &id, state, at.at.0))
@@ -133,7 +133,7 @@ impl Judges for Native<'_> {
             .collect()
     }
 
-    fn worried(&self, state: &State) -> BTreeSet<ProbeId> {
+    fn worried(&mut self, state: &State) -> BTreeSet<ProbeId> {
         let not_ok = state.not_ok();
         let rules = self.configs[self.config].rule.iter();
         rules
