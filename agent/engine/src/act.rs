@@ -234,7 +234,7 @@ impl Turn<'_> {
             .count();
         u32::try_from(running).unwrap_or(u32::MAX) < policy.concurrency
             && this_hour < policy.per_hour
-            && now.since(self.state.boot) >= policy.boot_grace
+            && now.since(self.state.started) >= policy.boot_grace
             && !policy.paused
             && !self.state.paused
     }

@@ -342,6 +342,6 @@ impl Alert {
     /// Whether a restart must find it again. Episodes count on, so that an incident keeps its name.
     pub(crate) fn is_worth_a_row(&self) -> bool {
         let episodes = self.more.as_ref().map_or(0, |more| more.episode);
-        !self.is_idle() || self.memory.is_some() || episodes > 0
+        !self.is_idle() || self.memory.is_some() || episodes > 0 || self.absences > 0
     }
 }

@@ -90,6 +90,7 @@ impl Turn<'_> {
                 if state.failures >= RULE_FAILURES {
                     self.meta(&failing, Severity::Warning, true, Some(&error));
                 }
+                self.interrupt_all_absences(rule);
                 return;
             }
             Ok(observations) => observations,
@@ -171,7 +172,7 @@ impl Turn<'_> {
         if mentioned || state.fresh {
             return;
         }
-        let late = timing.now.since(self.state.boot) > absent;
+        let late = timing.now.since(self.state.started) > absent;
         if nothing && !others && !failed && late {
             self.admit(rule, &itself);
             self.dead_man(rule, &itself.fingerprint, timing);
@@ -235,6 +236,18 @@ impl Turn<'_> {
         }
     }
 
+    /// A verdict that is missing says of no series that it is absent.
+    fn interrupt_all_absences(&mut self, rule: &RulePolicy) {
+        let Some(state) = self.state.rules.get(&rule.id) else {
+            return;
+        };
+        let counting = state.alerts.iter().filter(|(_, alert)| alert.absences > 0);
+        let counting: Vec<Fingerprint> = counting.map(|(fingerprint, _)| *fingerprint).collect();
+        for fingerprint in counting {
+            self.interrupt_absences(rule, &fingerprint);
+        }
+    }
+
     /// Only absences in a row count.
     fn interrupt_absences(&mut self, rule: &RulePolicy, fingerprint: &Fingerprint) {
         let Some(alert) = self.state.alert_mut(&rule.id, fingerprint) else {
@@ -250,13 +263,22 @@ impl Turn<'_> {
 
     /// The probe answered, and the series is not in its answer.
     fn absent(&mut self, rule: &RulePolicy, fingerprint: &Fingerprint, timing: &Timing) {
-        let boot = self.state.boot;
+        let started = self.state.started;
         let gone_after = self.policy.alerting.gone_after;
         let Some(alert) = self.state.alert_mut(&rule.id, fingerprint) else {
             return;
         };
         if let Some(absent) = rule.absent {
-            let since = alert.observed.unwrap_or(boot);
+            let since = alert.observed.unwrap_or(started);
+            alert.absences = alert.absences.saturating_add(1);
+            if alert.absences == 1 {
+                // Written once, so that a restart while it is absent knows since when.
+                let labels = alert.instance.labels.clone();
+                self.dirty.alerts.insert((rule.id.clone(), *fingerprint));
+                if let Some(state) = self.state.rules.get_mut(&rule.id) {
+                    state.live.insert(labels, *fingerprint);
+                }
+            }
             if timing.now.since(since) > absent {
                 self.dead_man(rule, fingerprint, timing);
             }
@@ -265,7 +287,7 @@ impl Turn<'_> {
         match rule.on_missing {
             OnMissing::Ok => self.see(rule, fingerprint, Severities::NONE, timing),
             OnMissing::Breach => {
-                let breached = [rule.severity].into_iter().collect();
+                let breached = rule.missing;
                 let alert = alert.more();
                 (alert.value, alert.limit, alert.note) = (None, None, None);
                 alert.added = rule.labels.clone();
@@ -350,19 +372,26 @@ impl Turn<'_> {
         breached: Severities,
         timing: &Timing,
     ) {
-        let counted = |alert: Option<&Alert>| {
+        let verdicts = |alert: Option<&Alert>| {
             let more = alert.and_then(|alert| alert.more.as_ref());
-            more.map(|more| more.buckets.breaches())
+            more.map(|more| more.buckets.clone())
         };
-        let before = counted(self.state.alert(&rule.id, fingerprint));
+        let before = timing
+            .at_least
+            .and_then(|_| verdicts(self.state.alert(&rule.id, fingerprint)));
         self.change(&rule.id, fingerprint, "threshold", |alert| {
             alert.observe(breached, timing);
         });
-        // Breaches that are counted, but do not suffice yet, outlive a restart.
+        // Verdicts outlive a restart, so that a bucket that was known is not held for unknown; where
+        // none breaches and nothing fires, known and unknown come to the same, and nothing is written.
         if timing.at_least.is_some()
-            && before != counted(self.state.alert(&rule.id, fingerprint))
             && let Some(state) = self.state.rules.get_mut(&rule.id)
             && let Some(alert) = state.alerts.get(fingerprint)
+            && let Some(more) = &alert.more
+            && before.as_ref() != Some(&more.buckets)
+            && (!alert.is_quiet()
+                || more.buckets.breaches() > 0
+                || before.is_some_and(|before| before.breaches() > 0))
         {
             let labels = alert.instance.labels.clone();
             state.live.insert(labels, *fingerprint);

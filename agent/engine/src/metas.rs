@@ -2,7 +2,7 @@
 
 use crate::alert::{Alert, Standing, Timing};
 use crate::input::{Condition, ProbeRun};
-use crate::model::{Instance, Labels, PerSeverity, RuleId, Severities, Severity};
+use crate::model::{Instance, Labels, PerSeverity, ProbeId, RuleId, Severities, Severity};
 use crate::turn::Turn;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,6 +127,7 @@ impl Turn<'_> {
             .iter()
             .filter(|(id, _)| is_meta(id))
             .flat_map(|(_, rule)| rule.live.values().filter_map(|f| rule.alerts.get(f)))
+            .filter(|alert| !self.is_failing_still(&alert.instance))
             .filter_map(|alert| match alert.standing() {
                 Standing::Recovering(severity) => Some((alert.instance.clone(), severity)),
                 _ => None,
@@ -135,6 +136,13 @@ impl Turn<'_> {
         for (instance, severity) in metas {
             self.meta(&instance, severity, false, None);
         }
+    }
+
+    /// `watchfire_probe_failing` of a probe whose last run failed: only a successful run ends it.
+    fn is_failing_still(&self, instance: &Instance) -> bool {
+        let probe = instance.labels.get("probe").map(ProbeId::new);
+        let probe = probe.and_then(|probe| self.state.probes.get(&probe));
+        instance.rule.as_str() == meta::PROBE_FAILING && probe.is_some_and(|p| p.error.is_some())
     }
 
     /// Ends all meta-alerts of a name, whatever their labels.

@@ -126,8 +126,8 @@ impl Turn<'_> {
                 put(Table::Engine, key, None);
             }
         }
-        // With the first row that anything needs; an idle agent writes none.
-        let first = !self.state.stored && !records.is_empty();
+        // Once in a life: buckets are aligned to its begin. Beyond that an idle agent writes nothing.
+        let first = !self.state.stored;
         if dirty.engine || first {
             self.state.stored = true;
             let record = EngineRecord {

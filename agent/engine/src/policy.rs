@@ -1,7 +1,9 @@
 //! What the operator configured, as far as it concerns the engine. Built by the agent from a
 //! resolved configuration; replaced as a whole on reload.
 
-use crate::model::{Labels, NotifierId, PerSeverity, ProbeId, ProcedureId, RuleId, Severity};
+use crate::model::{
+    Labels, NotifierId, PerSeverity, ProbeId, ProcedureId, RuleId, Severities, Severity,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +51,8 @@ pub struct RulePolicy {
     pub at_least: Option<AtLeast>,
     /// Severity of `absent` and of composites; default critical.
     pub severity: Severity,
+    /// What a missing series breaches under `on_missing = "breach"`: what the rule can breach at all.
+    pub missing: Severities,
     /// Wait before the first notification of a target of inhibition.
     pub hold: Duration,
     /// Added to the alert's labels; no part of its identity.
@@ -94,7 +98,7 @@ pub enum OnMissing {
     Keep,
     /// An observation that is healthy.
     Ok,
-    /// An observation that breaches, at the rule's `severity`.
+    /// An observation that breaches, at the severities of [`RulePolicy::missing`].
     Breach,
 }
 

@@ -191,12 +191,15 @@ impl Turn<'_> {
             return;
         }
         self.mute_all(&self.live());
-        for ((rule, fingerprint), notifier) in waiting {
-            let routed = self.routed(&rule, &fingerprint);
-            if let Some((route, _)) = routed.iter().find(|(_, id)| *id == notifier) {
-                self.reconcile_with(&rule, &fingerprint, Some(*route), &notifier);
+        for ((rule, fingerprint), notifier) in &waiting {
+            let routed = self.routed(rule, fingerprint);
+            if let Some((route, _)) = routed.iter().find(|(_, id)| id == notifier) {
+                self.reconcile_with(rule, fingerprint, Some(*route), notifier);
             }
-            self.end_waits(&rule, &fingerprint);
+        }
+        // Only now: several notifiers may have waited for the same moment.
+        for ((rule, fingerprint), _) in &waiting {
+            self.end_waits(rule, fingerprint);
         }
     }
 

@@ -21,7 +21,9 @@ use std::time::Duration;
 pub struct State {
     /// Begin of the engine's life: buckets are aligned to it.
     pub(crate) born: Moment,
-    /// Begin of this process, or end of the last suspend: graces count from it.
+    /// Begin of this process: the boot's grace and what was never seen count from it.
+    pub(crate) started: Moment,
+    /// Begin of this process, or end of the last suspend: graces of probes count from it.
     pub(crate) boot: Moment,
     /// Time of the last step, for views.
     pub(crate) last: Moment,
@@ -107,6 +109,7 @@ impl State {
     pub fn new(_policy: &Policy, now: Now) -> Self {
         State {
             born: now.at,
+            started: now.at,
             boot: now.at,
             last: now.at,
             rules: BTreeMap::new(),

@@ -55,8 +55,10 @@ impl<'t, J: Judges> Scenario<'t, J> {
                 recover,
             } => {
                 let wall = |at: Duration| WallTime(EPOCH_MS + millis(at));
+                self.silenced += 1;
                 self.command(CommandKind::Silence(Silence {
-                    id: format!("{rule}@{now}").into(),
+                    // One of its own, also where two begin in one instant.
+                    id: format!("{rule}@{}", self.silenced).into(),
                     rules: vec![rule.into()],
                     labels: Vec::new(),
                     from: wall(from),

@@ -83,6 +83,8 @@ pub struct Scenario<'t, J> {
     /// Rule, from, until.
     pub(crate) traps: Vec<(String, u64, u64)>,
     rounds: u64,
+    /// Silences so far.
+    pub(crate) silenced: u64,
 }
 
 /// One simulated probe in the timetable.
@@ -125,6 +127,7 @@ impl<'t, J: Judges> Scenario<'t, J> {
             slow: None,
             traps: Vec::new(),
             rounds: 0,
+            silenced: 0,
         }
     }
 
@@ -161,6 +164,12 @@ impl<'t, J: Judges> Scenario<'t, J> {
     }
 
     fn instant(&mut self) {
+        let judged = self.rounds;
+        self.happen();
+        self.world.note_states(self.rounds > judged);
+    }
+
+    fn happen(&mut self) {
         match std::mem::replace(&mut self.outage, Outage::None) {
             Outage::None => {}
             Outage::Dead { .. } => self.restart(),
@@ -318,6 +327,6 @@ impl<'t, J: Judges> Scenario<'t, J> {
         }
         self.config = next;
         self.judges.take_up(next);
-        self.world.reload(setup.policy.clone());
+        self.world.reload(&setup.policy);
     }
 }

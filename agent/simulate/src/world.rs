@@ -183,15 +183,20 @@ impl World {
     /// One step of the engine, with everything that follows at once.
     pub fn feed(&mut self, input: Input) {
         let now = self.clock();
-        let in_round = matches!(input, Input::Round(_));
         let effects = step(&mut self.state, &self.policy, input, now);
         self.carry_out(effects);
-        self.note_states(in_round);
     }
 
-    /// Another policy holds from now on.
-    pub(crate) fn reload(&mut self, policy: Arc<Policy>) {
-        self.policy = policy;
+    /// Another policy holds from now on. Where a test lists no notifiers, one that no route names any more
+    /// still hears the end of what it was told.
+    pub(crate) fn reload(&mut self, policy: &Policy) {
+        let mut policy = policy.clone();
+        policy
+            .notifiers
+            .extend(self.policy.notifiers.iter().cloned());
+        policy.notifiers.sort();
+        policy.notifiers.dedup();
+        self.policy = Arc::new(policy);
         self.feed(Input::Reload);
     }
 
@@ -403,9 +408,9 @@ impl World {
         Some(entry)
     }
 
-    /// One entry for each change of an alert's state. Time by itself acts at rounds: between them nothing
-    /// turns stale.
-    fn note_states(&mut self, in_round: bool) {
+    /// One entry for each alert whose state changed since the last instant; `in_round`: a round was judged
+    /// in this one. Time by itself acts at rounds: between them nothing turns stale.
+    pub fn note_states(&mut self, in_round: bool) {
         let mut now: BTreeMap<String, String> = BTreeMap::new();
         for view in self.state.alerts() {
             if view.instance.rule.as_str().starts_with("watchfire_") {

@@ -119,7 +119,7 @@ pub fn from_layers(
     let files = layers.iter().map(|layer| layer.document.0.clone());
     let files = Files(files.collect());
     let joins = layers.iter().map(|layer| layer.join).collect();
-    let reader = Reader::new(&files).joined(joins);
+    let reader = Reader::new(&files).of_test(joins);
     for (index, layer) in layers.iter().enumerate() {
         if layer.document.0.role == Role::Include {
             only_main(&reader, index, layer.table);

@@ -57,7 +57,10 @@ group_wait = "0s"
 fn every_scenario_of_the_specification_passes_with_real_rules() {
     let folder = scenarios();
     let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
-    let files: Vec<String> = "ABCDEFGHP".chars().map(|c| path(&format!("{c}.toml"))).collect();
+    let files: Vec<String> = "ABCDEFGHP"
+        .chars()
+        .map(|c| path(&format!("{c}.toml")))
+        .collect();
     let mut words = vec!["test", "--json"];
     words.extend(files.iter().map(String::as_str));
     let output = watchfire(&words);
@@ -70,7 +73,11 @@ fn every_scenario_of_the_specification_passes_with_real_rules() {
     // Ours too, found by their folder.
     let output = watchfire(&["test", &folder.to_string_lossy()]);
     assert_eq!(code(&output), 0, "{}", text(&output.stdout));
-    assert!(text(&output.stdout).contains("all passed"), "{}", text(&output.stdout));
+    assert!(
+        text(&output.stdout).contains("all passed"),
+        "{}",
+        text(&output.stdout)
+    );
 }
 
 #[test]
@@ -112,8 +119,14 @@ fn a_failing_test_shows_both_sides_and_exits_1() {
 fn a_mistake_is_told_with_its_place_and_what_to_write() {
     let folder = Folder::empty();
     folder.write("broken.toml", "[[test]]\nid = \"B\"\nend = 60\n");
-    folder.write("unknown.toml", &file("").replace("metric = \"cpu\"", "metrc = \"cpu\""));
-    folder.write("refused.toml", &file("").replace("warning = 80", "warnin = 80"));
+    folder.write(
+        "unknown.toml",
+        &file("").replace("metric = \"cpu\"", "metrc = \"cpu\""),
+    );
+    folder.write(
+        "refused.toml",
+        &file("").replace("warning = 80", "warnin = 80"),
+    );
     folder.write("syntax.toml", "[[test]]\nid = \n");
     for (name, place, words) in [
         ("broken.toml", "broken.toml:3:7", "end = \"…\""),
@@ -174,5 +187,9 @@ fn simulate_prints_what_happens_as_lines_of_json() {
     let all = lines(&watchfire(&["simulate", &path, "--json"]));
     assert!(all.iter().all(|line| line["test"].is_string()), "{all:#?}");
     let people = text(&watchfire(&["simulate", &path, "--filter", "^E01$"]).stdout);
-    assert_eq!(people.lines().next(), Some("10s fire warning cpu [#1 500]"), "{people}");
+    assert_eq!(
+        people.lines().next(),
+        Some("10s fire warning cpu [#1 500]"),
+        "{people}"
+    );
 }

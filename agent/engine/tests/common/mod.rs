@@ -40,6 +40,7 @@ pub(crate) fn rule(id: &str) -> RulePolicy {
         keep: PerSeverity::all(Duration::ZERO),
         absent: None,
         on_missing: OnMissing::Keep,
+        missing: [Severity::Critical].into_iter().collect(),
         at_least: None,
         severity: Severity::Critical,
         hold: Duration::ZERO,

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use toml::{Table, Value};
 use watchfire_engine::Policy;
-use watchfire_engine::model::{Labels, NotifierId, PerSeverity, RuleId, Severity, parse_duration};
+use watchfire_engine::model::{
+    Labels, NotifierId, PerSeverity, RuleId, Severities, Severity, parse_duration,
+};
 use watchfire_engine::policy::{
     AlertMatcher, AlertingPolicy, AtLeast, DeliveryPolicy, EscalationStep, Flapping, InhibitPolicy,
     LabelMatcher, Mode, OnMissing, Operator, ProcedurePolicy, RecoverPolicy, RoutePolicy,
@@ -360,6 +362,26 @@ impl RawRecover {
 }
 
 impl RawRule {
+    /// What is written as `severity`; else all that the thresholds name; else critical.
+    fn breached_when_missing(&self) -> Severities {
+        if let Some(written) = self.severity.as_deref() {
+            return [severity(written)].into_iter().collect();
+        }
+        let limits = &self.config;
+        let kinds = [
+            &limits.above,
+            &limits.at_least,
+            &limits.below,
+            &limits.at_most,
+        ];
+        let named = kinds.into_iter().flat_map(|limits| limits.keys());
+        let named: Severities = named.map(|name| severity(name)).collect();
+        if named.is_empty() {
+            return [Severity::Critical].into_iter().collect();
+        }
+        named
+    }
+
     fn policy(&self, alerting: &RawAlerting) -> RulePolicy {
         let composite = [
             (Operator::All, &self.all),
@@ -402,6 +424,7 @@ impl RawRule {
                 .severity
                 .as_deref()
                 .map_or(Severity::Critical, severity),
+            missing: self.breached_when_missing(),
             hold: span(self.hold, Duration::ZERO),
             labels: labels(&self.labels),
             max_instances: self

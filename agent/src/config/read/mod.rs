@@ -34,6 +34,8 @@ pub(in crate::config) struct Reader<'a> {
     known: RefCell<BTreeMap<String, bool>>,
     /// How each file joins those before it; a file that is not named adds to them.
     joins: Vec<Join>,
+    /// In a rule test nobody calls a notifier or an action, so nobody needs to say which one.
+    pub(in crate::config) is_test: bool,
 }
 
 /// What becomes of a key that an earlier file has as well.
@@ -105,12 +107,17 @@ impl<'a> Reader<'a> {
             drafts: RefCell::default(),
             known: RefCell::default(),
             joins: Vec::new(),
+            is_test: false,
         }
     }
 
-    /// The same, with files that join in other ways than by adding.
-    pub(in crate::config) fn joined(self, joins: Vec<Join>) -> Self {
-        Reader { joins, ..self }
+    /// For a rule test, its files joining as `joins` says.
+    pub(in crate::config) fn of_test(self, joins: Vec<Join>) -> Self {
+        Reader {
+            joins,
+            is_test: true,
+            ..self
+        }
     }
 
     /// The root table over all files.

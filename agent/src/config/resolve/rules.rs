@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use watchfire_engine::model::{PerSeverity, RuleId, Severity};
+use watchfire_engine::model::{PerSeverity, RuleId, Severities, Severity};
 use watchfire_engine::policy::{LabelMatcher, RulePolicy, RuleSource, TextPattern};
 
 /// The component that judges a rule which names none.
@@ -27,7 +27,7 @@ const KEEP: PerSeverity<Duration> = PerSeverity([
 /// Instances of a rule: ten times what a busy host has of mounts and interfaces, and the engine's state stays below a megabyte.
 const INSTANCES_MAX: usize = 1_000;
 
-/// Severity of `absent`, `on_missing = "breach"` and composites (decisions.md 17, 19).
+/// Severity of `absent` and composites, and of `on_missing = "breach"` where thresholds name none (decisions.md 17, 19).
 const SEVERITY: Severity = Severity::Critical;
 
 /// Both halves of every rule, in the order of the files.
@@ -128,6 +128,7 @@ fn one(
         on_missing: rule.on_missing,
         at_least: rule.at_least.as_ref().map(|at_least| at_least.value),
         severity: rule.severity.unwrap_or(SEVERITY),
+        missing: breached_when_missing(rule),
         hold: rule.hold.unwrap_or(Duration::ZERO),
         labels: labels(context, &rule.labels),
         max_instances: rule
@@ -140,6 +141,33 @@ fn one(
     policy.digest = digest(&config, &policy);
     policy.probes = known::probes_of(&config, probes);
     (config, policy)
+}
+
+/// `on_missing = "breach"`: the severity that is written; else all for which the component has a
+/// threshold, for a missing series breaches whatever the rule can breach.
+fn breached_when_missing(rule: &RawRule) -> Severities {
+    let written = rule.severity.into_iter().collect::<Severities>();
+    if !written.is_empty() {
+        return written;
+    }
+    let thresholds = match &rule.judge {
+        RawJudge::Component { config, .. } => config.value.as_object(),
+        RawJudge::Composite { .. } => None,
+    };
+    let tables = thresholds.into_iter().flatten();
+    let named = tables.filter_map(|(name, table)| {
+        let limits = table.as_object()?;
+        // A threshold to clear at has one to raise at beside it.
+        (name != "clear").then_some(limits)
+    });
+    let named = named.flat_map(|limits| limits.keys());
+    let named: Severities = named
+        .filter_map(|name| name.parse::<Severity>().ok())
+        .collect();
+    if named.is_empty() {
+        return [SEVERITY].into_iter().collect();
+    }
+    named
 }
 
 fn input(raw: &RawInput) -> InputConfig {
