@@ -96,9 +96,10 @@ fn a_failing_test_shows_both_sides_and_exits_1() {
     let shown = text(&output.stdout);
     for line in [
         "FAILED T1: cpu",
-        "    10s fire warning cpu         | 10s fire warning cpu",
-        "  ! 30s resolve cpu              | -",
-        "  ! -                            | state 10s firing:warning",
+        "    10s fire warning cpu     | 10s fire warning cpu\n",
+        "  ! -                        | state 10s firing:warning\n",
+        "  ! state 20s firing:warning | -\n",
+        "  ! 30s resolve cpu          | -\n",
         "1 test, 1 failed",
     ] {
         assert!(shown.contains(line), "{line:?} in\n{shown}");
