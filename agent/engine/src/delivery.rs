@@ -164,9 +164,10 @@ impl Turn<'_> {
             told.heard = begun;
         }
         told.content = cover.content;
+        told.withheld = None;
     }
 
-    fn superseded(&mut self, notifier: &NotifierId, old: &Item, by: Reason) {
+    pub(crate) fn superseded(&mut self, notifier: &NotifierId, old: &Item, by: Reason) {
         let what = Happening::Superseded {
             notifier: notifier.clone(),
             id: old.notification.id.clone(),

@@ -117,6 +117,7 @@ impl Turn<'_> {
     /// What the group's alerts are now, against what its notifier was told of them.
     fn content(&self, group: &Group, route: &RoutePolicy, live: &[Named]) -> Content {
         let mut content = Content::default();
+        let closed = self.closed(route).is_some();
         for (rule, fingerprint) in live {
             let Some(alert) = self.state.alert(rule, fingerprint) else {
                 continue;
@@ -140,7 +141,9 @@ impl Turn<'_> {
                 content: severity,
             };
             match severity {
-                Some(_) if more.flapping || self.is_held(rule, alert) => content.withheld = true,
+                Some(_) if closed || more.flapping || self.is_held(rule, alert) => {
+                    content.withheld = true;
+                }
                 Some(_) => {
                     content.new += u32::from(told.content != severity);
                     content.firing.push(cover);

@@ -67,6 +67,7 @@ impl<'t, J: Judges> Scenario<'t, J> {
                     recover,
                     owner: "test".into(),
                     reason: "test".into(),
+                    ..Silence::default()
                 }));
             }
             EventKind::Reload(Reload::Invalid) => self.config_invalid(true),

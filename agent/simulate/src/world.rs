@@ -400,7 +400,9 @@ impl World {
                             _ => "action_would_start",
                         }
                     }
-                    ActionStep::ApprovalWanted | ActionStep::Lost => return None,
+                    ActionStep::ApprovalWanted | ActionStep::Lost | ActionStep::Held => {
+                        return None;
+                    }
                 }
             }
             _ => return None,

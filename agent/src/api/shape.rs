@@ -13,6 +13,19 @@ pub(super) fn time(at: WallTime) -> Value {
         .map_or(Value::Null, |at| format!("{at:.3}").into())
 }
 
+/// A time that somebody sends: RFC 3339.
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Time(pub(super) jiff::Timestamp);
+
+impl TryFrom<String> for Time {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let read = text.parse().map(Time);
+        read.map_err(|error| format!("{text:?} is no time such as 2026-01-31T12:00:00Z: {error}"))
+    }
+}
+
 /// Null for none.
 pub(super) fn time_or_null(at: Option<WallTime>) -> Value {
     at.map_or(Value::Null, time)

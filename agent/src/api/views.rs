@@ -177,6 +177,9 @@ fn render(config: &Config) -> Value {
         "retention": {
             "alerts_seconds": seconds(retention.alerts),
             "events_seconds": seconds(retention.events),
+            "metrics_seconds": seconds(retention.metrics),
+            "rollups_seconds": seconds(retention.rollups),
+            "metrics_bytes_max": retention.metrics_bytes_max,
         },
         // Names and places only.
         "secrets": secrets,

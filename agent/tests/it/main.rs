@@ -2,10 +2,15 @@
 
 mod compile;
 mod configs;
+mod crash;
 mod dependencies;
+mod history;
 mod hostile;
+mod hours;
 mod layering;
+mod operators;
 mod outage;
+mod packs;
 mod recovery;
 mod reload;
 mod reloader;
@@ -13,6 +18,7 @@ mod rule_tests;
 mod sandbox;
 mod servers;
 mod shipped;
+mod stock_rules;
 #[expect(
     dead_code,
     unreachable_pub,
