@@ -141,7 +141,12 @@ fn notifiers(context: &Context<'_>, raw: &Raw) -> Vec<NotifierConfig> {
 /// In a rule test every notifier is simulated: whoever is named is there, and where nobody is, `default`.
 fn simulate_named(raw: &Raw, notifiers: &mut Vec<NotifierConfig>, timeout: Duration) {
     let nobody = notifiers.is_empty() && raw.routes.is_empty();
+    let on_call = |id: &str| {
+        let rotation = id.split(':').next().unwrap_or(id);
+        raw.on_calls.iter().any(|known| known.id.value == rotation)
+    };
     let named = mentioned(raw).map(|id| id.value.as_str());
+    let named = named.filter(|id| !on_call(id));
     for id in named.chain(nobody.then_some("default")) {
         if notifiers.iter().all(|notifier| notifier.id.as_str() != id) {
             notifiers.push(NotifierConfig {
