@@ -121,7 +121,13 @@ mod tests {
         for (text, name, value, regex, negated) in [
             ("a=b", "a", "b", false, false),
             (" severity != \"low\" ", "severity", "low", false, true),
-            ("alertname=~\"disk.*|cpu\"", "alertname", "disk.*|cpu", true, false),
+            (
+                "alertname=~\"disk.*|cpu\"",
+                "alertname",
+                "disk.*|cpu",
+                true,
+                false,
+            ),
             ("a!~x", "a", "x", true, true),
             ("a=\"x=\\\"y\\\\\"", "a", "x=\"y\\", false, false),
             ("a=", "a", "", false, false),
@@ -149,7 +155,11 @@ mod tests {
             ("a!~b|c", "c", false),
             ("a=", "", true),
         ] {
-            assert_eq!(passes(&parse(text).unwrap(), value), passed, "{text} {value}");
+            assert_eq!(
+                passes(&parse(text).unwrap(), value),
+                passed,
+                "{text} {value}"
+            );
         }
     }
 }

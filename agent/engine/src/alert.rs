@@ -211,7 +211,9 @@ impl Alert {
 
     /// It was pushed from outside.
     pub(crate) fn is_external(&self) -> bool {
-        self.more.as_ref().is_some_and(|more| more.external.is_some())
+        self.more
+            .as_ref()
+            .is_some_and(|more| more.external.is_some())
     }
 
     pub(crate) fn more(&mut self) -> &mut More {

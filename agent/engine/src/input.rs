@@ -1,8 +1,8 @@
 //! Everything that can happen to the engine.
 
 use crate::model::{
-    Fingerprint, Instance, NotificationId, NotifierId, ProbeId, ProcedureId, RuleId, Severities, Severity,
-    WallTime,
+    Fingerprint, Instance, NotificationId, NotifierId, ProbeId, ProcedureId, RuleId, Severities,
+    Severity, WallTime,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;

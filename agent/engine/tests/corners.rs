@@ -545,7 +545,11 @@ fn the_operators_view_is_what_they_did() {
     engine.command(0, CommandKind::Pause);
     assert!(engine.state.is_paused());
     engine.command(1, silence(0, 100, None));
-    let ids: Vec<_> = engine.state.silences().map(|s| s.silence.id.to_string()).collect();
+    let ids: Vec<_> = engine
+        .state
+        .silences()
+        .map(|s| s.silence.id.to_string())
+        .collect();
     assert_eq!(ids, ["s"]);
     engine.command(2, CommandKind::Unsilence { id: "s".into() });
     let kept = engine.state.silences().next().expect("still shown");

@@ -140,7 +140,10 @@ fn expiry_is_judged_at_rounds_too() {
     let mut engine = Engine::new(policy());
     pushes(&mut engine, 0, vec![push("Backup", Severity::High, 15)]);
     engine.judge(10, false);
-    assert_eq!(words(&engine.judge(20, false).events), ["ok (ttl)", "resolve"]);
+    assert_eq!(
+        words(&engine.judge(20, false).events),
+        ["ok (ttl)", "resolve"]
+    );
 }
 
 #[test]
@@ -154,7 +157,11 @@ fn nobody_can_renew_while_the_agent_is_away() {
     assert_eq!(timer(&mut engine, 1_060), ["ok (ttl)", "resolve"]);
 
     // A long life is not made longer.
-    pushes(&mut engine, 2_000, vec![push("Backup", Severity::High, 86_400)]);
+    pushes(
+        &mut engine,
+        2_000,
+        vec![push("Backup", Severity::High, 86_400)],
+    );
     engine.restart(2_100);
     assert_eq!(engine.state.next_due(), Some(now(88_400).at));
     engine.feed(2_200, Input::Resumed { lost: secs(90) });
@@ -189,7 +196,10 @@ fn a_pushed_alert_is_muted_grouped_and_acknowledged_like_any_other() {
             "no fire high to default: inhibited by cpu{i=\"0\"}"
         ]
     );
-    assert_eq!(words(&engine.judge(10, false).events)[..], ["ok (threshold)", "resolve", "fire"]);
+    assert_eq!(
+        words(&engine.judge(10, false).events)[..],
+        ["ok (threshold)", "resolve", "fire"]
+    );
 
     let mut repeating = policy();
     repeating.routes[0].repeat = PerSeverity::all(secs(20));
@@ -208,7 +218,10 @@ fn a_pushed_alert_is_muted_grouped_and_acknowledged_like_any_other() {
 #[test]
 fn names_of_our_own_cannot_be_pushed() {
     let mut engine = Engine::new(policy());
-    for (name, word) in [("cpu", "is the id of a rule"), ("watchfire_x", "the agent's own")] {
+    for (name, word) in [
+        ("cpu", "is the id of a rule"),
+        ("watchfire_x", "the agent's own"),
+    ] {
         let pushed = push(name, Severity::High, 60);
         let refusal = engine.state.refuses(&engine.policy, &pushed);
         assert!(refusal.is_some_and(|text| text.contains(word)), "{name}");
@@ -272,7 +285,10 @@ fn a_resolve_passes_and_is_not_called_suppressed() {
     assert_eq!(words(&over.events), ["ok (threshold)", "resolve"]);
     assert!(over.events.iter().all(|event| !matches!(
         &event.what,
-        Happening::Transition { suppressed_by: Some(_), .. }
+        Happening::Transition {
+            suppressed_by: Some(_),
+            ..
+        }
     )));
 }
 
@@ -290,8 +306,7 @@ fn flapping_and_missing_routes_are_causes() {
         seen.extend(all_suppressed(&engine.judge(at, fires).events));
     }
     assert_eq!(
-        seen,
-        ["no fire critical to default: flapping"; 2],
+        seen, ["no fire critical to default: flapping"; 2],
         "once for each firing of which nobody hears"
     );
 
@@ -302,7 +317,11 @@ fn flapping_and_missing_routes_are_causes() {
     assert_eq!(all_suppressed(&engine.judge(0, true).events), [word]);
     assert_eq!(all_suppressed(&engine.judge(10, true).events), [""; 0]);
     engine.judge(20, false);
-    assert_eq!(all_suppressed(&engine.judge(30, true).events), [word], "each episode");
+    assert_eq!(
+        all_suppressed(&engine.judge(30, true).events),
+        [word],
+        "each episode"
+    );
 }
 
 #[test]
@@ -357,7 +376,10 @@ fn what_is_certainly_fine_is_closed_once_at_those_who_fold() {
     two.rules[0].on_missing = OnMissing::Keep;
     let mut before = Engine::new(two.clone());
     for at in [0, 10, 20, 30] {
-        before.feed(at, round(vec![observation(&instance("ok"), Some(CRITICAL))]));
+        before.feed(
+            at,
+            round(vec![observation(&instance("ok"), Some(CRITICAL))]),
+        );
     }
     let opened = before.sends[0].notification.dedup_key.clone();
 
@@ -377,7 +399,10 @@ fn what_is_certainly_fine_is_closed_once_at_those_who_fold() {
         .collect();
     assert_eq!(told, [("default", Reason::Resolve)], "not to the spare one");
     assert_eq!(first.sends[0].notification.dedup_key, opened);
-    assert_eq!(first.sends[0].notification.alerts[0].ended_at, Some(now(10).wall));
+    assert_eq!(
+        first.sends[0].notification.alerts[0].ended_at,
+        Some(now(10).wall)
+    );
     engine.accept_all(10);
     let second = engine.feed(
         20,
@@ -391,16 +416,29 @@ fn what_is_certainly_fine_is_closed_once_at_those_who_fold() {
     engine.accept_all(20);
     // What fires now is told by itself, under the same key, and resolves by itself.
     for at in [30, 40] {
-        engine.feed(at, round(vec![observation(&instance("unknown"), Some(CRITICAL))]));
+        engine.feed(
+            at,
+            round(vec![observation(&instance("unknown"), Some(CRITICAL))]),
+        );
     }
-    let fired = engine.feed(50, round(vec![observation(&instance("unknown"), Some(CRITICAL))]));
+    let fired = engine.feed(
+        50,
+        round(vec![observation(&instance("unknown"), Some(CRITICAL))]),
+    );
     assert_eq!(reasons(&fired.sends), ["fire", "fire"]);
     engine.accept_all(50);
-    let over = engine.feed(60, round(vec![observation(&instance("unknown"), Some(&[]))]));
+    let over = engine.feed(
+        60,
+        round(vec![observation(&instance("unknown"), Some(&[]))]),
+    );
     assert_eq!(reasons(&over.sends), ["resolve", "resolve"]);
     engine.accept_all(60);
     assert_eq!(
-        reasons(&engine.feed(70, round(vec![observation(&instance("ok"), Some(&[]))])).sends),
+        reasons(
+            &engine
+                .feed(70, round(vec![observation(&instance("ok"), Some(&[]))]))
+                .sends
+        ),
         [""; 0]
     );
 }
@@ -410,7 +448,9 @@ fn a_page_does_not_stand_behind_the_closing_of_thousands() {
     let mut engine = amnesiac(policy());
     let names: Vec<String> = (0..50).map(|at| format!("{at:03}")).collect();
     let all = || {
-        let all = names.iter().map(|name| observation(&instance(name), Some(&[])));
+        let all = names
+            .iter()
+            .map(|name| observation(&instance(name), Some(&[])));
         round(all.collect())
     };
     let counts: Vec<usize> = [10, 20, 30, 40]
@@ -468,7 +508,11 @@ fn recovery_holds_back_for_a_window_unless_an_operator_resets() {
     assert_eq!(held(&engine.judge(20, true)), None, "said once");
     assert!(engine.state.held_until(&auto.procedures[0]).is_some());
     engine.restart(30);
-    assert_eq!(held(&engine.judge(3_590, true)), None, "known over a restart");
+    assert_eq!(
+        held(&engine.judge(3_590, true)),
+        None,
+        "known over a restart"
+    );
     assert_eq!(held(&engine.judge(3_600, true)), Some(ActionStep::Start));
 
     let mut engine = amnesiac(auto.clone());

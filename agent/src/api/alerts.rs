@@ -55,7 +55,11 @@ pub(super) async fn find(
         .collect();
     match api.events.known_alerts(&text).await {
         Ok(known) => {
-            let new = |known: &Value| found.iter().all(|f| f["fingerprint"] != known["fingerprint"]);
+            let new = |known: &Value| {
+                found
+                    .iter()
+                    .all(|f| f["fingerprint"] != known["fingerprint"])
+            };
             let known: Vec<Value> = known.into_iter().filter(new).collect();
             found.extend(known.into_iter().map(|mut known| {
                 known["state"] = "ok".into();
@@ -118,10 +122,7 @@ fn no_fingerprint() -> Response {
 }
 
 /// `GET /api/v1/alerts/{fingerprint}`: from the samples to the actions, as they are now, and the alert's history.
-pub(super) async fn explain(
-    State(api): State<Api>,
-    Path(fingerprint): Path<String>,
-) -> Response {
+pub(super) async fn explain(State(api): State<Api>, Path(fingerprint): Path<String>) -> Response {
     let Some(fingerprint) = Fingerprint::parse(&fingerprint) else {
         return no_fingerprint();
     };
@@ -295,7 +296,10 @@ pub(super) fn taking<'a>(
 fn silences(view: &AlertsView, alert: &AlertView) -> Value {
     let mut all = Vec::new();
     for kept in &view.silences {
-        if alert.muted_by.contains(&format!("silence {}", kept.silence.id)) {
+        if alert
+            .muted_by
+            .contains(&format!("silence {}", kept.silence.id))
+        {
             all.push(json!({
                 "id": kept.silence.id,
                 "owner": kept.silence.owner,

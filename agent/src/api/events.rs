@@ -39,11 +39,8 @@ pub trait EventSource: Send + Sync {
     ) -> BoxFuture<'_, Result<Vec<Value>, EventsError>>;
 
     /// The newest transitions that opened an episode, with a sequence number below `before`; newest first.
-    fn openings(
-        &self,
-        before: u64,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Value>, EventsError>>;
+    fn openings(&self, before: u64, limit: usize)
+    -> BoxFuture<'_, Result<Vec<Value>, EventsError>>;
 
     /// Alerts of the history that a text may mean, as `{alert, fingerprint}`; at most 100.
     fn known_alerts(&self, text: &str) -> BoxFuture<'_, Result<Vec<Value>, EventsError>>;

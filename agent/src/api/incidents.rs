@@ -112,10 +112,9 @@ async fn episode(api: &Api, opening: &Value) -> Result<Vec<Value>, EventsError> 
         events.truncate(next + 1);
     }
     // What pends after the end belongs to the next one.
-    while events
-        .last()
-        .is_some_and(|event| event["to"] == "pending" || event["from"] == "pending" && !fires(&event["to"]))
-    {
+    while events.last().is_some_and(|event| {
+        event["to"] == "pending" || event["from"] == "pending" && !fires(&event["to"])
+    }) {
         events.pop();
     }
     Ok(events)

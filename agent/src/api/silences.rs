@@ -113,7 +113,9 @@ pub(super) async fn add(State(api): State<Api>, body: Bytes) -> Response {
             Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
         }
     }
-    let idle = new.expire_when_idle_seconds.map(Duration::try_from_secs_f64);
+    let idle = new
+        .expire_when_idle_seconds
+        .map(Duration::try_from_secs_f64);
     let Ok(idle) = idle.transpose() else {
         return problem(
             StatusCode::BAD_REQUEST,
@@ -188,7 +190,11 @@ fn fresh_id(api: &Api, silence: &Silence) -> Arc<str> {
 }
 
 /// `DELETE /api/v1/silences/{id}`.
-pub(super) async fn expire(State(api): State<Api>, Path(id): Path<String>, body: Bytes) -> Response {
+pub(super) async fn expire(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Response {
     #[derive(Default, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct By {
@@ -263,7 +269,10 @@ mod tests {
                 rules,
                 ..Silence::default()
             });
-            tests.iter().map(crate::matcher::written).collect::<Vec<_>>()
+            tests
+                .iter()
+                .map(crate::matcher::written)
+                .collect::<Vec<_>>()
         };
         assert_eq!(of(&[]), [""; 0]);
         assert_eq!(of(&["cpu"]), ["alertname=\"cpu\""]);

@@ -81,7 +81,12 @@ impl Client {
         self.ask(Method::DELETE, path, Some(body)).await
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
         let (status, answer) = tokio::time::timeout(TIMEOUT, self.exchange(method, path, body))
             .await
             .map_err(|_| {

@@ -103,7 +103,10 @@ fn inputs(page: &mut Page, shown: &Value) {
         }
         for sample in latest {
             let series = text(&sample["series"]).unwrap_or("-");
-            page.line("sample", &format!("{series} = {}", number(&sample["value"])));
+            page.line(
+                "sample",
+                &format!("{series} = {}", number(&sample["value"])),
+            );
         }
     }
     for probe in list(&shown["probes"]) {
@@ -184,8 +187,14 @@ fn verdict(page: &mut Page, shown: &Value) {
         page.line("verdict", summary);
     }
     for (key, words) in [
-        ("stale", "stale: its last observation is too old, so it is held as it was"),
-        ("flapping", "flapping: it changes too often, and nothing is said until it settles"),
+        (
+            "stale",
+            "stale: its last observation is too old, so it is held as it was",
+        ),
+        (
+            "flapping",
+            "flapping: it changes too often, and nothing is said until it settles",
+        ),
     ] {
         if live[key] == true {
             page.line("verdict", words);
@@ -199,14 +208,17 @@ fn routes(page: &mut Page, shown: &Value) {
         return;
     }
     if let Some(by) = text(&live["acknowledged_by"]) {
-        page.line("route", &format!("acknowledged by {by}: no repeats, no escalation, no automation"));
+        page.line(
+            "route",
+            &format!("acknowledged by {by}: no repeats, no escalation, no automation"),
+        );
     }
     let known = list(&shown["silences"]);
     for by in list(&live["muted_by"]) {
         let by = text(by).unwrap_or("-");
-        let silence = known.iter().find(|s| {
-            by.strip_prefix("silence ").is_some_and(|id| s["id"] == id)
-        });
+        let silence = known
+            .iter()
+            .find(|s| by.strip_prefix("silence ").is_some_and(|id| s["id"] == id));
         let more = silence.map_or_else(String::new, |s| {
             format!(
                 ", of {} until {}: {}",
@@ -254,7 +266,10 @@ fn routes(page: &mut Page, shown: &Value) {
             text(&procedure["mode"]).unwrap_or("-")
         );
         if let Some(until) = text(&procedure["held_until"]) {
-            let _ = write!(words, ", held until {until}: the record of attempts was lost");
+            let _ = write!(
+                words,
+                ", held until {until}: the record of attempts was lost"
+            );
         }
         page.line("recovery", &words);
     }
@@ -279,7 +294,9 @@ fn last_episode(events: &[Value]) -> &[Value] {
         let state = state.as_str().unwrap_or_default();
         state.starts_with("firing:") || state.starts_with("recovering:")
     };
-    let opens = |event: &Value| event["type"] == "transition" && fires(&event["to"]) && !fires(&event["from"]);
+    let opens = |event: &Value| {
+        event["type"] == "transition" && fires(&event["to"]) && !fires(&event["from"])
+    };
     let Some(mut at) = events.iter().rposition(opens) else {
         return events;
     };
@@ -307,7 +324,14 @@ pub(super) fn told(event: &Value) -> (&'static str, String) {
             }
             ("transition", words)
         }
-        "queued" => ("delivery", format!("{}{severity} to {} decided", word("reason"), word("notifier"))),
+        "queued" => (
+            "delivery",
+            format!(
+                "{}{severity} to {} decided",
+                word("reason"),
+                word("notifier")
+            ),
+        ),
         "suppressed" => (
             "delivery",
             format!(
@@ -324,7 +348,9 @@ pub(super) fn told(event: &Value) -> (&'static str, String) {
                 word("notifier"),
                 word("outcome"),
                 event["attempt"],
-                format_duration(Duration::from_millis(event["delay_ms"].as_u64().unwrap_or(0))),
+                format_duration(Duration::from_millis(
+                    event["delay_ms"].as_u64().unwrap_or(0)
+                )),
             );
             if word("outcome") != "accepted"
                 && let Some(message) = text(&event["message"])
@@ -335,14 +361,22 @@ pub(super) fn told(event: &Value) -> (&'static str, String) {
         }
         "superseded" => (
             "delivery",
-            format!("an undelivered message to {} gave way to {}", word("notifier"), word("by")),
+            format!(
+                "an undelivered message to {} gave way to {}",
+                word("notifier"),
+                word("by")
+            ),
         ),
         "dead_letter" => (
             "delivery",
             format!("given up on {}: {}", word("notifier"), word("message")),
         ),
         "action" => {
-            let stage = if word("step").starts_with("verified") { "verify" } else { "action" };
+            let stage = if word("step").starts_with("verified") {
+                "verify"
+            } else {
+                "action"
+            };
             let words = format!(
                 "{} #{} {}: {}",
                 word("procedure"),
@@ -402,7 +436,9 @@ fn names(value: &Value) -> String {
 }
 
 fn seconds(value: &Value) -> String {
-    let time = value.as_f64().and_then(|s| Duration::try_from_secs_f64(s).ok());
+    let time = value
+        .as_f64()
+        .and_then(|s| Duration::try_from_secs_f64(s).ok());
     time.map_or_else(|| "-".to_owned(), format_duration)
 }
 
@@ -470,7 +506,10 @@ mod tests {
         ] {
             assert!(page.lines().any(|l| l == line), "{line:?} in\n{page}");
         }
-        assert!(!page.contains("firing:low"), "only the last episode\n{page}");
+        assert!(
+            !page.contains("firing:low"),
+            "only the last episode\n{page}"
+        );
     }
 
     #[test]
@@ -479,9 +518,16 @@ mod tests {
             json!({ "type": "notification", "what": "delivered", "wall_ms": 0, "notifier": "ops", "reason": "fire",
                 "severity": "high", "outcome": outcome, "attempt": 1, "delay_ms": 1500, "message": "busy" })
         };
-        let page = render(&shown(json!([delivered("failed"), delivered("accepted")])), Screen::plain());
+        let page = render(
+            &shown(json!([delivered("failed"), delivered("accepted")])),
+            Screen::plain(),
+        );
         assert!(page.contains("so          ops heard of it\n"), "{page}");
-        assert!(page.contains("fire high to ops accepted at attempt 1, 1s500ms after") || page.contains("1.5s after"), "{page}");
+        assert!(
+            page.contains("fire high to ops accepted at attempt 1, 1s500ms after")
+                || page.contains("1.5s after"),
+            "{page}"
+        );
         let page = render(&shown(json!([delivered("failed")])), Screen::plain());
         assert!(page.contains("ops does not take it (busy)"), "{page}");
         let page = render(&shown(json!([])), Screen::plain());

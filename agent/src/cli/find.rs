@@ -53,7 +53,9 @@ pub(super) fn one(text: &str, candidates: &[Value]) -> Result<Value, Failure> {
 /// For a query.
 pub(super) fn encoded(text: &str) -> String {
     let bytes = text.bytes().map(|byte| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+            char::from(byte).to_string()
+        }
         other => format!("%{other:02X}"),
     });
     bytes.collect()
@@ -76,7 +78,10 @@ mod tests {
     #[test]
     fn the_alert_that_is_meant() {
         let of = |alert: &str, state: &str| json!({ "alert": alert, "fingerprint": "0123456789abcdef", "state": state });
-        let all = [of("disk{m=\"/\"}", "ok"), of("disk{m=\"/var\"}", "firing:high")];
+        let all = [
+            of("disk{m=\"/\"}", "ok"),
+            of("disk{m=\"/var\"}", "firing:high"),
+        ];
         assert_eq!(one("disk", &all).unwrap()["alert"], "disk{m=\"/var\"}");
         assert_eq!(one("disk{m=\"/\"}", &all).unwrap()["state"], "ok");
         assert_eq!(one("0123", &all[..1]).unwrap()["alert"], "disk{m=\"/\"}");

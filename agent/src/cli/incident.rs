@@ -63,8 +63,12 @@ async fn newest_of(client: &Client, text: &str) -> Result<u64, Failure> {
     for _ in 0..10 {
         let path = format!("/api/v1/incidents?limit=200&before={before}");
         let answer = client.get(&path).await?;
-        let page = answer["incidents"].as_array().map_or(&[][..], Vec::as_slice);
-        let mut of_it = page.iter().filter(|i| i["fingerprint"] == alert["fingerprint"]);
+        let page = answer["incidents"]
+            .as_array()
+            .map_or(&[][..], Vec::as_slice);
+        let mut of_it = page
+            .iter()
+            .filter(|i| i["fingerprint"] == alert["fingerprint"]);
         if let Some(id) = of_it.next().and_then(|incident| incident["id"].as_u64()) {
             return Ok(id);
         }
@@ -74,11 +78,15 @@ async fn newest_of(client: &Client, text: &str) -> Result<u64, Failure> {
         }
     }
     let name = printable(alert["alert"].as_str().unwrap_or(text));
-    Err(Failure::failed(format!("no incident of {name} is in the record")))
+    Err(Failure::failed(format!(
+        "no incident of {name} is in the record"
+    )))
 }
 
 fn render_list(incidents: &Value, screen: Screen) -> String {
-    let mut table = Table::new(&["id", "alert", "severity", "started", "lasted", "told", "attempts", "notes"]);
+    let mut table = Table::new(&[
+        "id", "alert", "severity", "started", "lasted", "told", "attempts", "notes",
+    ]);
     for one in incidents.as_array().into_iter().flatten() {
         let mut notes = Vec::new();
         if let Some(by) = one["acknowledged_by"].as_str() {
@@ -207,7 +215,9 @@ fn document(incident: &Value) -> String {
     line("");
     line("## Root cause");
     line("");
-    let changes = incident["changes_before"].as_array().map_or(&[][..], Vec::as_slice);
+    let changes = incident["changes_before"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
     if changes.is_empty() {
         line("The agent recorded no change of itself in the hour before.");
     } else {
@@ -231,10 +241,20 @@ fn document(incident: &Value) -> String {
     if !acted {
         line("- no recovery procedure ran");
     }
-    line(&match (incident["ended_at_ms"].is_null(), incident["end_cause"].as_str()) {
+    line(&match (
+        incident["ended_at_ms"].is_null(),
+        incident["end_cause"].as_str(),
+    ) {
         (true, _) => "- not resolved yet".to_owned(),
-        (false, Some("threshold") | None) => format!("- the condition cleared at {}", at(&incident["ended_at_ms"])),
-        (false, Some(cause)) => format!("- it ended at {} ({})", at(&incident["ended_at_ms"]), printable(cause)),
+        (false, Some("threshold") | None) => format!(
+            "- the condition cleared at {}",
+            at(&incident["ended_at_ms"])
+        ),
+        (false, Some(cause)) => format!(
+            "- it ended at {} ({})",
+            at(&incident["ended_at_ms"]),
+            printable(cause)
+        ),
     });
     line("- _What was done by hand?_");
     line("");
@@ -258,10 +278,15 @@ fn lessons(incident: &Value) -> Vec<String> {
         all.push("nobody was told while it lasted: was that meant?".to_owned());
     }
     if incident["failed"].as_u64() > Some(0) {
-        all.push(format!("{} deliveries failed: is the notifier's service well?", incident["failed"]));
+        all.push(format!(
+            "{} deliveries failed: is the notifier's service well?",
+            incident["failed"]
+        ));
     }
     if incident["suppressed"].as_u64() > Some(0) {
-        all.push("messages were suppressed (see the timeline): was each of them rightly so?".to_owned());
+        all.push(
+            "messages were suppressed (see the timeline): was each of them rightly so?".to_owned(),
+        );
     }
     if incident["attempts"].as_u64() > Some(0) && incident["recovered"] != true {
         all.push("recovery was tried and did not help: is it the right action?".to_owned());
@@ -323,7 +348,15 @@ mod tests {
         let heads: Vec<&str> = text.lines().filter(|l| l.starts_with("## ")).collect();
         assert_eq!(
             heads,
-            ["## Summary", "## Symptoms", "## Timeline", "## Root cause", "## Resolution", "## Prevention", "## Lessons"]
+            [
+                "## Summary",
+                "## Symptoms",
+                "## Timeline",
+                "## Root cause",
+                "## Resolution",
+                "## Prevention",
+                "## Lessons"
+            ]
         );
     }
 

@@ -31,7 +31,12 @@ pub(super) struct Add {
     #[arg(required = true, value_name = "MATCHER")]
     matchers: Vec<String>,
     /// For so long: 30m, 2h, 3d
-    #[arg(long = "for", value_name = "TIME", conflicts_with = "until", required_unless_present = "until")]
+    #[arg(
+        long = "for",
+        value_name = "TIME",
+        conflicts_with = "until",
+        required_unless_present = "until"
+    )]
     length: Option<String>,
     /// Until then: 2026-01-31T12:00:00Z
     #[arg(long, value_name = "TIME")]
@@ -202,7 +207,9 @@ fn list(args: &List, global: &Global) -> Result<(), Failure> {
 }
 
 fn render(silences: &Value, screen: Screen) -> String {
-    let mut table = Table::new(&["id", "state", "ends", "owner", "matchers", "mutes", "reason"]);
+    let mut table = Table::new(&[
+        "id", "state", "ends", "owner", "matchers", "mutes", "reason",
+    ]);
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let joined = |value: &Value| {
         let all = value.as_array().into_iter().flatten();
@@ -219,7 +226,11 @@ fn render(silences: &Value, screen: Screen) -> String {
             what = format!("{what} while {schedule}");
         }
         if silence["recover"] == true {
-            let also = if silence["notify"] == true { "and" } else { "only" };
+            let also = if silence["notify"] == true {
+                "and"
+            } else {
+                "only"
+            };
             what = format!("{what} ({also} recovery)");
         }
         table.row([
@@ -241,10 +252,15 @@ fn render(silences: &Value, screen: Screen) -> String {
 
 /// `in 2h5m`, or how long ago.
 fn until(time: &Value) -> String {
-    let at = time.as_str().and_then(|t| t.parse::<jiff::Timestamp>().ok());
+    let at = time
+        .as_str()
+        .and_then(|t| t.parse::<jiff::Timestamp>().ok());
     let left = at.map(|at| at.duration_since(jiff::Timestamp::now()));
     match left.map(Duration::try_from) {
-        Some(Ok(left)) => format!("in {}", format_duration(Duration::from_secs(left.as_secs()))),
+        Some(Ok(left)) => format!(
+            "in {}",
+            format_duration(Duration::from_secs(left.as_secs()))
+        ),
         _ => ago(time),
     }
 }
@@ -319,7 +335,11 @@ mod tests {
 
     #[test]
     fn a_silence_is_what_the_words_say() {
-        let made = document(&args(&["disk-*", "severity!=critical", "host=~\"a.*\""]), now()).unwrap();
+        let made = document(
+            &args(&["disk-*", "severity!=critical", "host=~\"a.*\""]),
+            now(),
+        )
+        .unwrap();
         assert_eq!(made["rules"], json!(["disk-*"]));
         assert_eq!(
             made["matchers"],
@@ -327,7 +347,10 @@ mod tests {
         );
         assert_eq!(made["ends_at"], "2026-01-31T14:00:00Z");
         assert_eq!(made.get("starts_at"), None, "the agent's own now");
-        assert_eq!((&made["notify"], &made["recover"]), (&json!(true), &json!(false)));
+        assert_eq!(
+            (&made["notify"], &made["recover"]),
+            (&json!(true), &json!(false))
+        );
     }
 
     #[test]

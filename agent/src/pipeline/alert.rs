@@ -28,8 +28,8 @@ use watchfire_engine::effect::{Event, Happening};
 use watchfire_engine::input::{
     ActionOutcome, ActionReport, Command, CommandKind, Condition, DeliveryOutcome, DeliveryReport,
 };
-use watchfire_engine::silence::SilenceStanding;
 use watchfire_engine::model::{Instance, Labels, Now, RuleId, Severity};
+use watchfire_engine::silence::SilenceStanding;
 use watchfire_engine::{Effects, Input, Send, StartAttempt, State, step};
 
 /// A longer sleep of the host is told to the engine; a shorter one is a late round like any other
@@ -284,7 +284,9 @@ impl Alert {
                     .iter()
                     .find(|view| view.instance.fingerprint == *alert);
                 match found {
-                    None => Some(format!("no alert that is not ok has the fingerprint {alert}")),
+                    None => Some(format!(
+                        "no alert that is not ok has the fingerprint {alert}"
+                    )),
                     Some(view) if view.severity.is_none() => Some(format!(
                         "{} is {}: only what fires can be acknowledged",
                         view.instance, view.state
@@ -449,7 +451,9 @@ impl Alert {
                 suppressed_by,
             } => {
                 self.metrics.transitions.with([to.as_str()]).inc();
-                shown.untold.transition(event, from, to, suppressed_by.is_some());
+                shown
+                    .untold
+                    .transition(event, from, to, suppressed_by.is_some());
                 tracing::info!(
                     alert,
                     from,

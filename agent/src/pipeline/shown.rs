@@ -280,22 +280,46 @@ mod tests {
             untold.transition(event, from, to, muted);
         };
         take(&mut untold, &rises(&a, 100, "ok", "pending"), false);
-        take(&mut untold, &rises(&a, 200, "pending", "firing:high"), false);
+        take(
+            &mut untold,
+            &rises(&a, 200, "pending", "firing:high"),
+            false,
+        );
         take(&mut untold, &rises(&b, 200, "ok", "firing:high"), true);
         let both = send(&[&a, &b], 2, 1, Reason::Group);
         let delay = Duration::from_millis(50);
         assert_eq!(untold.told(&both, now(250)), [(Severity::High, delay)]);
         assert_eq!(untold.told(&both, now(900)), []);
 
-        take(&mut untold, &rises(&a, 300, "firing:high", "recovering:high"), false);
-        take(&mut untold, &rises(&a, 400, "recovering:high", "firing:high"), false);
+        take(
+            &mut untold,
+            &rises(&a, 300, "firing:high", "recovering:high"),
+            false,
+        );
+        take(
+            &mut untold,
+            &rises(&a, 400, "recovering:high", "firing:high"),
+            false,
+        );
         let one = send(&[&a], 1, 1, Reason::Fire);
         assert_eq!(untold.told(&one, now(500)), [], "nothing rose");
 
-        take(&mut untold, &rises(&a, 600, "firing:high", "firing:critical"), false);
+        take(
+            &mut untold,
+            &rises(&a, 600, "firing:high", "firing:critical"),
+            false,
+        );
         let retry = send(&[&a], 1, 2, Reason::Escalate);
-        assert_eq!(untold.told(&retry, now(700)), [], "a retry is no first attempt");
-        take(&mut untold, &rises(&b, 600, "firing:low", "firing:high"), false);
+        assert_eq!(
+            untold.told(&retry, now(700)),
+            [],
+            "a retry is no first attempt"
+        );
+        take(
+            &mut untold,
+            &rises(&b, 600, "firing:low", "firing:high"),
+            false,
+        );
         let listed = send(&[&b], 2, 1, Reason::Group);
         assert_eq!(untold.told(&listed, now(700)).len(), 1);
         assert!(untold.0.is_empty(), "told of without being listed");

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use watchfire_engine::effect::AlertView;
 use watchfire_engine::input::{CommandKind, Pushed};
-use watchfire_engine::silence::KeptSilence;
 use watchfire_engine::model::{Labels, NotifierId, ProbeId, ProcedureId, RuleId, Series, WallTime};
+use watchfire_engine::silence::KeptSilence;
 
 /// Read ends of all views, and the ways to ask. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -40,7 +40,9 @@ impl Generation {
             let running = plugin.and_then(|plugin| plugin.running.as_ref());
             running.is_some_and(|installed| {
                 let extra = &installed.description.extra;
-                extra.iter().any(|(k, v)| k == "folds-by" && v == "dedup-key")
+                extra
+                    .iter()
+                    .any(|(k, v)| k == "folds-by" && v == "dedup-key")
             })
         };
         let all = self.notifiers.iter().filter(|(_, live)| folds(live));

@@ -12,10 +12,7 @@ use watchfire_engine::model::Fingerprint;
 /// Work of the reading thread.
 pub(super) enum Read {
     Events(Asked, oneshot::Sender<Result<Vec<StoredEvent>, StoreError>>),
-    Known(
-        String,
-        oneshot::Sender<Result<Vec<KnownAlert>, StoreError>>,
-    ),
+    Known(String, oneshot::Sender<Result<Vec<KnownAlert>, StoreError>>),
     Stats(oneshot::Sender<Result<Stats, StoreError>>),
     Close(oneshot::Sender<()>),
 }

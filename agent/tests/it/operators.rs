@@ -20,7 +20,11 @@ fn run(folder: &Folder, words: &[&str]) -> (Option<i32>, String, String) {
         .output()
         .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
 }
 
 fn done(folder: &Folder, words: &[&str]) -> String {
@@ -37,7 +41,9 @@ fn json(folder: &Folder, words: &[&str]) -> Value {
 /// Reasons of the messages so far.
 fn reasons(sink: &Server) -> Vec<String> {
     let received = sink.received();
-    let reasons = received.iter().map(|r| r.json()["reason"].as_str().unwrap().to_owned());
+    let reasons = received
+        .iter()
+        .map(|r| r.json()["reason"].as_str().unwrap().to_owned());
     reasons.collect()
 }
 
@@ -52,15 +58,24 @@ fn rounds(agent: &Agent, more: u64) {
 fn an_operator_acknowledges_silences_and_asks_why() {
     let source = Server::start(Answer::json(r#"{"queue": 250}"#));
     let sink = Server::start(Answer::json("{}"));
-    let parts = [queue_probe(&source), QUEUE_RULE.to_owned(), repeating(&sink)];
+    let parts = [
+        queue_probe(&source),
+        QUEUE_RULE.to_owned(),
+        repeating(&sink),
+    ];
     let folder = Folder::new(&parts.concat());
     let agent = Agent::start(&folder);
-    wait_for("a repeat", || reasons(&sink).contains(&"repeat".to_owned()).then_some(()));
+    wait_for("a repeat", || {
+        reasons(&sink).contains(&"repeat".to_owned()).then_some(())
+    });
 
     let (code, _, words) = run(&folder, &["ack", "nothing"]);
     assert_eq!(code, Some(1));
     assert!(words.contains("no alert is called \"nothing\""), "{words}");
-    assert!(done(&folder, &["ack", "queue-long", "--by", "bert"]).starts_with("acknowledged queue-long"));
+    assert!(
+        done(&folder, &["ack", "queue-long", "--by", "bert"])
+            .starts_with("acknowledged queue-long")
+    );
     assert!(done(&folder, &["alerts"]).contains("acknowledged by bert"));
     wait_for("the withheld repeat is on record", || {
         let shown = json(&folder, &["explain", "queue-long"]);
@@ -71,17 +86,35 @@ fn an_operator_acknowledges_silences_and_asks_why() {
     });
     let told = reasons(&sink).len();
     rounds(&agent, 15);
-    assert_eq!(reasons(&sink).len(), told, "no repeat after the acknowledgement");
+    assert_eq!(
+        reasons(&sink).len(),
+        told,
+        "no repeat after the acknowledgement"
+    );
 
     // It ends, and the next one begins under a silence.
     source.always(Answer::json(r#"{"queue": 3}"#));
-    wait_for("the resolve", || (reasons(&sink).last()? == "resolve").then_some(()));
+    wait_for("the resolve", || {
+        (reasons(&sink).last()? == "resolve").then_some(())
+    });
     let told = reasons(&sink).len();
     let silence = json(
         &folder,
-        &["silence", "add", "queue-*", "severity=critical", "--for", "1h", "--reason", "deploy"],
+        &[
+            "silence",
+            "add",
+            "queue-*",
+            "severity=critical",
+            "--for",
+            "1h",
+            "--reason",
+            "deploy",
+        ],
     );
-    assert_eq!((&silence["state"], &silence["owner"]), (&"active".into(), &"anna".into()));
+    assert_eq!(
+        (&silence["state"], &silence["owner"]),
+        (&"active".into(), &"anna".into())
+    );
     source.always(Answer::json(r#"{"queue": 300}"#));
     let id = silence["id"].as_str().unwrap();
     let page = wait_for("the muted alert", || {
@@ -102,7 +135,9 @@ fn an_operator_acknowledges_silences_and_asks_why() {
     assert_eq!(reasons(&sink).len(), told);
     assert!(done(&folder, &["silence", "list"]).contains("deploy"));
     done(&folder, &["silence", "expire", &id[..4]]);
-    wait_for("the late page", || (reasons(&sink).get(told)? == "fire").then_some(()));
+    wait_for("the late page", || {
+        (reasons(&sink).get(told)? == "fire").then_some(())
+    });
     assert_eq!(done(&folder, &["silence", "list"]), "no silences\n");
 
     let incidents = json(&folder, &["incident"]);
@@ -113,12 +148,23 @@ fn an_operator_acknowledges_silences_and_asks_why() {
     assert_eq!(first["acknowledged_by"], "bert");
     assert_eq!(first["end_cause"], "threshold");
     let document = done(&folder, &["incident", &first["id"].to_string()]);
-    for words in ["# Incident", "acknowledged after", "by bert", "bert acknowledged queue-long", "the condition cleared at", "## Lessons"] {
+    for words in [
+        "# Incident",
+        "acknowledged after",
+        "by bert",
+        "bert acknowledged queue-long",
+        "the condition cleared at",
+        "## Lessons",
+    ] {
         assert!(document.contains(words), "{words:?} in\n{document}");
     }
     let newest = done(&folder, &["incident", "queue-long"]);
     assert!(newest.contains("it is still open"), "{newest}");
-    assert_eq!(run(&folder, &["silence", "add", "x", "--for", "1h"]).0, Some(2), "a reason is wanted");
+    assert_eq!(
+        run(&folder, &["silence", "add", "x", "--for", "1h"]).0,
+        Some(2),
+        "a reason is wanted"
+    );
     assert_eq!(run(&folder, &["incident", "999999"]).0, Some(1));
     assert_eq!(agent.terminate(), Some(0));
 }

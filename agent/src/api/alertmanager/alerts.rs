@@ -212,7 +212,11 @@ fn pushed(posted: Posted, now: jiff::Timestamp) -> Result<Pushed, String> {
     let name = labels
         .remove("alertname")
         .ok_or("an alert needs the label alertname")?;
-    if !name.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') || name.contains(['{', '*']) {
+    if !name
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() || byte == b' ')
+        || name.contains(['{', '*'])
+    {
         return Err(format!(
             "alertname {name:?}: write printable ASCII without `{{` and `*`"
         ));
@@ -250,11 +254,12 @@ fn severity_of(word: &str) -> Severity {
     match &*word {
         "critical" | "page" | "emergency" | "fatal" | "disaster" | "p1" => Severity::Critical,
         "high" | "error" | "major" | "p2" => Severity::High,
-        "low" | "info" | "information" | "informational" | "none" | "notice" | "p4" => Severity::Low,
+        "low" | "info" | "information" | "informational" | "none" | "notice" | "p4" => {
+            Severity::Low
+        }
         _ => Severity::Warning,
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -302,7 +307,10 @@ mod tests {
         for (text, word) in [
             (r#"{"labels": {}}"#, "alertname"),
             (r#"{"labels": {"alertname": "a{b"}}"#, "printable"),
-            (r#"{"labels": {"alertname": "a", "b-c": "d"}}"#, "label name"),
+            (
+                r#"{"labels": {"alertname": "a", "b-c": "d"}}"#,
+                "label name",
+            ),
             (
                 r#"{"labels": {"alertname": "a"}, "startsAt": "2026-01-02T00:00:00Z", "endsAt": "2026-01-01T00:00:00Z"}"#,
                 "before it begins",

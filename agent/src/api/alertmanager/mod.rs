@@ -42,7 +42,9 @@ fn refused(status: StatusCode, text: &str) -> Response {
 async fn reworded(refusal: Response) -> Response {
     let (head, body) = refusal.into_parts();
     // Our own few words.
-    let body = axum::body::to_bytes(body, 64 << 10).await.unwrap_or_default();
+    let body = axum::body::to_bytes(body, 64 << 10)
+        .await
+        .unwrap_or_default();
     let said: Value = serde_json::from_slice(&body).unwrap_or_default();
     refused(head.status, said["error"].as_str().unwrap_or("refused"))
 }

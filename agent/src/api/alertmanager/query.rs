@@ -25,16 +25,23 @@ impl Filter {
             inhibited: true,
             receiver: None,
         };
-        for pair in query.unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
+        for pair in query
+            .unwrap_or_default()
+            .split('&')
+            .filter(|p| !p.is_empty())
+        {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = decoded(value).ok_or_else(|| format!("{pair:?} is not encoded as it must be"))?;
+            let value =
+                decoded(value).ok_or_else(|| format!("{pair:?} is not encoded as it must be"))?;
             let flag = || match &*value {
                 "true" => Ok(true),
                 "false" => Ok(false),
                 _ => Err(format!("{key} must be true or false")),
             };
             match key {
-                "filter" => filter.tests.push(matcher::parse(&value).map_err(|e| e.to_string())?),
+                "filter" => filter
+                    .tests
+                    .push(matcher::parse(&value).map_err(|e| e.to_string())?),
                 "active" => filter.active = flag()?,
                 "silenced" => filter.silenced = flag()?,
                 "inhibited" => filter.inhibited = flag()?,
@@ -86,7 +93,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_refused() {
-        for query in ["active=maybe", "filter=x", "filter=%zz", "filter=a%3", "receiver=("] {
+        for query in [
+            "active=maybe",
+            "filter=x",
+            "filter=%zz",
+            "filter=a%3",
+            "receiver=(",
+        ] {
             assert!(Filter::parse(Some(query)).is_err(), "{query}");
         }
     }

@@ -9,8 +9,8 @@ use crate::config::{
     AgentConfig, ApiConfig, EngineConfig, LogConfig, LogFormat, ProbeDefaults, Retention, Source,
 };
 use crate::pipeline::view::{
-    AlertsView, CommandRequest, FamilyView, NotifierView, Order, PipelineView, ProbeView, ProcedureView,
-    RecoveryView, RuleView,
+    AlertsView, CommandRequest, FamilyView, NotifierView, Order, PipelineView, ProbeView,
+    ProcedureView, RecoveryView, RuleView,
 };
 use crate::sandbox::types::{FamilyKind, SecretSource};
 use axum::body::Body;
@@ -209,19 +209,30 @@ fn story() -> Vec<Value> {
         body["fingerprint"] = fingerprint.as_str().into();
         body
     };
-    let turns = |from: &str, to: &str, value: f64| {
-        json!({ "type": "transition", "what": "transition", "from": from, "to": to, "value": value, "cause": "threshold" })
-    };
-    let delivered = |outcome: &str| json!({ "type": "notification", "what": "delivered", "outcome": outcome });
+    let turns = |from: &str, to: &str, value: f64| json!({ "type": "transition", "what": "transition", "from": from, "to": to, "value": value, "cause": "threshold" });
+    let delivered =
+        |outcome: &str| json!({ "type": "notification", "what": "delivered", "outcome": outcome });
     vec![
         event(11, turns("ok", "firing:high", 0.95)),
-        event(12, json!({ "type": "notification", "what": "suppressed", "reason": "fire", "by": "silence s1" })),
+        event(
+            12,
+            json!({ "type": "notification", "what": "suppressed", "reason": "fire", "by": "silence s1" }),
+        ),
         event(13, delivered("failed")),
         event(15, delivered("accepted")),
-        event(16, json!({ "type": "operator", "what": "operator", "by": "anna", "did": "acknowledged disk" })),
+        event(
+            16,
+            json!({ "type": "operator", "what": "operator", "by": "anna", "did": "acknowledged disk" }),
+        ),
         event(17, turns("firing:high", "firing:critical", 0.99)),
-        event(18, json!({ "type": "action", "what": "action", "step": "start" })),
-        event(19, json!({ "type": "action", "what": "action", "step": "verified_ok" })),
+        event(
+            18,
+            json!({ "type": "action", "what": "action", "step": "start" }),
+        ),
+        event(
+            19,
+            json!({ "type": "action", "what": "action", "step": "verified_ok" }),
+        ),
         event(20, turns("firing:critical", "ok", 0.5)),
         event(30, turns("ok", "firing:high", 0.96)),
     ]

@@ -4,7 +4,9 @@ use super::*;
 use watchfire_engine::input::{Pushed, Silence};
 
 /// Answers the next order with "done" and hands it out.
-fn obey(mut commands: mpsc::Receiver<CommandRequest>) -> tokio::task::JoinHandle<(Arc<str>, Order)> {
+fn obey(
+    mut commands: mpsc::Receiver<CommandRequest>,
+) -> tokio::task::JoinHandle<(Arc<str>, Order)> {
     tokio::spawn(async move {
         let request = commands.recv().await.expect("an order");
         request.reply.send(Ok(())).expect("somebody waits");
@@ -51,7 +53,15 @@ async fn every_verb_needs_the_token_on_tcp() {
         let (status, _) = ask(&api, loopback(), request(method, &path, &[])).await;
         assert_eq!(status.as_u16(), 401, "{method} {path}");
     }
-    for path in ["/api/v2/status", "/api/v2/receivers", "/api/v2/alerts", "/api/v2/alerts/groups", "/api/v2/silences", "/api/v1/silences", "/api/v1/incidents"] {
+    for path in [
+        "/api/v2/status",
+        "/api/v2/receivers",
+        "/api/v2/alerts",
+        "/api/v2/alerts/groups",
+        "/api/v2/silences",
+        "/api/v1/silences",
+        "/api/v1/incidents",
+    ] {
         assert_eq!(get_json(&api, path).await.0, 200, "{path}");
     }
 }
@@ -66,7 +76,10 @@ async fn an_acknowledgement_says_who() {
     let (by, what) = order.await.unwrap();
     assert_eq!(&*by, "anna");
     assert!(matches!(command(what), CommandKind::Acknowledge { alert: of } if of == alert));
-    assert_eq!(send(&api, "POST", "/api/v1/alerts/cpu/ack", "").await.0, 400);
+    assert_eq!(
+        send(&api, "POST", "/api/v1/alerts/cpu/ack", "").await.0,
+        400
+    );
     assert_eq!(send(&api, "POST", &path, r#"{"who": "anna"}"#).await.0, 400);
 }
 
@@ -94,7 +107,11 @@ async fn both_forms_make_the_same_silence() {
     assert_eq!(answer["id"], *silence.id);
     assert_eq!(silence.rules, ["disk-*".into()]);
     let tests: Vec<String> = silence.labels.iter().map(crate::matcher::written).collect();
-    assert_eq!(tests, ["severity!=\"critical\""], "the host is always this one");
+    assert_eq!(
+        tests,
+        ["severity!=\"critical\""],
+        "the host is always this one"
+    );
     assert!(silence.notify && silence.recover && silence.on_resolve);
 
     let (api, ends) = wired();
@@ -111,24 +128,58 @@ async fn both_forms_make_the_same_silence() {
     assert_eq!(status, 200, "{answer}");
     let silence = silence_of(order).await;
     assert_eq!(answer["silenceID"], *silence.id);
-    assert!(silence.from.0 > 1_700_000_000_000, "begins now, not in the past");
+    assert!(
+        silence.from.0 > 1_700_000_000_000,
+        "begins now, not in the past"
+    );
     assert!(silence.notify && !silence.recover);
     let past = r#"{"matchers": [], "startsAt": "2020-01-01T00:00:00Z", "endsAt": "2020-01-02T00:00:00Z", "createdBy": "a", "comment": "b"}"#;
     let (status, answer) = send(&api, "POST", "/api/v2/silences", past).await;
-    assert_eq!((status, answer), (400, "the silence ends in the past".into()));
+    assert_eq!(
+        (status, answer),
+        (400, "the silence ends in the past".into())
+    );
 }
 
 #[tokio::test]
 async fn a_silence_that_cannot_be_is_refused_in_words() {
     let (api, _ends) = wired();
     for (path, body, word) in [
-        ("/api/v1/silences", r#"{"rules": ["a"], "owner": "a", "reason": "b"}"#, "ends_at"),
-        ("/api/v1/silences", r#"{"rules": ["a"], "owner": "a", "reason": " ", "ends_at": "2999-01-01T00:00:00Z"}"#, "reason"),
-        ("/api/v1/silences", r#"{"matchers": ["x"], "owner": "a", "reason": "b", "ends_at": "2999-01-01T00:00:00Z"}"#, "is no matcher"),
-        ("/api/v1/silences", r#"{"matchers": ["host=web-1"], "owner": "a", "reason": "b", "ends_at": "2999-01-01T00:00:00Z"}"#, "names a rule or a label"),
-        ("/api/v1/silences", r#"{"rules": ["a"], "notify": false, "owner": "a", "reason": "b", "ends_at": "2999-01-01T00:00:00Z"}"#, "recover"),
-        ("/api/v2/silences", r#"{"matchers": [], "startsAt": "x", "endsAt": "y", "createdBy": "a", "comment": "b"}"#, "no time"),
-        ("/api/v2/alerts", r#"[{"labels": {"severity": "low"}}]"#, "alertname"),
+        (
+            "/api/v1/silences",
+            r#"{"rules": ["a"], "owner": "a", "reason": "b"}"#,
+            "ends_at",
+        ),
+        (
+            "/api/v1/silences",
+            r#"{"rules": ["a"], "owner": "a", "reason": " ", "ends_at": "2999-01-01T00:00:00Z"}"#,
+            "reason",
+        ),
+        (
+            "/api/v1/silences",
+            r#"{"matchers": ["x"], "owner": "a", "reason": "b", "ends_at": "2999-01-01T00:00:00Z"}"#,
+            "is no matcher",
+        ),
+        (
+            "/api/v1/silences",
+            r#"{"matchers": ["host=web-1"], "owner": "a", "reason": "b", "ends_at": "2999-01-01T00:00:00Z"}"#,
+            "names a rule or a label",
+        ),
+        (
+            "/api/v1/silences",
+            r#"{"rules": ["a"], "notify": false, "owner": "a", "reason": "b", "ends_at": "2999-01-01T00:00:00Z"}"#,
+            "recover",
+        ),
+        (
+            "/api/v2/silences",
+            r#"{"matchers": [], "startsAt": "x", "endsAt": "y", "createdBy": "a", "comment": "b"}"#,
+            "no time",
+        ),
+        (
+            "/api/v2/alerts",
+            r#"[{"labels": {"severity": "low"}}]"#,
+            "alertname",
+        ),
         ("/api/v2/alerts", "{}", "list of alerts"),
     ] {
         let (status, answer) = send(&api, "POST", path, body).await;
@@ -177,22 +228,36 @@ async fn alerts_are_shown_as_the_tools_of_alertmanager_want_them() {
     }));
     let names = |answer: &Value| -> Vec<String> {
         let all = answer.as_array().unwrap().iter();
-        all.map(|a| a["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
+        all.map(|a| a["labels"]["alertname"].as_str().unwrap().to_owned())
+            .collect()
     };
     let (_, all) = get_json(&api, "/api/v2/alerts").await;
     assert_eq!(names(&all), ["disk", "cpu"]);
     let disk = &all[0];
     assert_eq!(disk["labels"]["severity"], "high");
     assert_eq!(disk["labels"]["host"], "web-1");
-    assert_eq!(disk["status"], json!({ "state": "suppressed", "silencedBy": ["s1"], "inhibitedBy": ["net"] }));
-    for key in ["annotations", "fingerprint", "receivers", "startsAt", "endsAt", "updatedAt"] {
+    assert_eq!(
+        disk["status"],
+        json!({ "state": "suppressed", "silencedBy": ["s1"], "inhibitedBy": ["net"] })
+    );
+    for key in [
+        "annotations",
+        "fingerprint",
+        "receivers",
+        "startsAt",
+        "endsAt",
+        "updatedAt",
+    ] {
         assert!(!disk[key].is_null(), "{key}");
     }
     for (query, wanted) in [
         ("silenced=false", vec!["cpu"]),
         ("active=false", vec!["disk"]),
         ("filter=severity%3D%22critical%22", vec!["cpu"]),
-        ("filter=alertname%3D~%22d.*%22&filter=host%3D%22web-1%22", vec!["disk"]),
+        (
+            "filter=alertname%3D~%22d.*%22&filter=host%3D%22web-1%22",
+            vec!["disk"],
+        ),
         ("receiver=nobody", vec![]),
     ] {
         let (_, some) = get_json(&api, &format!("/api/v2/alerts?{query}")).await;
@@ -201,7 +266,13 @@ async fn alerts_are_shown_as_the_tools_of_alertmanager_want_them() {
     assert_eq!(get_json(&api, "/api/v2/alerts?filter=x").await.0, 400);
     let (_, status) = get_json(&api, "/api/v2/status").await;
     assert_eq!(status["cluster"]["status"], "disabled");
-    assert!(status["uptime"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
+    assert!(
+        status["uptime"]
+            .as_str()
+            .unwrap()
+            .parse::<jiff::Timestamp>()
+            .is_ok()
+    );
 }
 
 #[tokio::test]
@@ -240,9 +311,15 @@ async fn an_explanation_holds_the_alert_and_its_history() {
     assert_eq!(shown["events"].as_array().unwrap().len(), story().len());
     ends.alerts.send_replace(Arc::default());
     let (_, over) = get_json(&api, &format!("/api/v1/alerts/{disk}")).await;
-    assert_eq!((&over["alert"], &over["live"]), (&json!("disk"), &Value::Null));
+    assert_eq!(
+        (&over["alert"], &over["live"]),
+        (&json!("disk"), &Value::Null)
+    );
     let unknown = fingerprint("unknown");
-    assert_eq!(get_json(&api, &format!("/api/v1/alerts/{unknown}")).await.0, 404);
+    assert_eq!(
+        get_json(&api, &format!("/api/v1/alerts/{unknown}")).await.0,
+        404
+    );
     assert_eq!(get_json(&api, "/api/v1/rules/unknown/explain").await.0, 404);
 }
 
@@ -250,7 +327,12 @@ async fn an_explanation_holds_the_alert_and_its_history() {
 async fn incidents_are_episodes_with_their_figures() {
     let (api, _ends) = wired();
     let (_, list) = get_json(&api, "/api/v1/incidents").await;
-    let ids: Vec<_> = list["incidents"].as_array().unwrap().iter().map(|i| i["id"].clone()).collect();
+    let ids: Vec<_> = list["incidents"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|i| i["id"].clone())
+        .collect();
     assert_eq!(ids, [30, 11], "newest first");
     assert!(list["incidents"][0]["ended_at_ms"].is_null(), "still open");
     let (_, one) = get_json(&api, "/api/v1/incidents/11").await;
@@ -272,7 +354,11 @@ async fn incidents_are_episodes_with_their_figures() {
     ] {
         assert_eq!(one[key], value, "{key}");
     }
-    assert_eq!(one["events"].as_array().unwrap().len(), 9, "without the next episode");
+    assert_eq!(
+        one["events"].as_array().unwrap().len(),
+        9,
+        "without the next episode"
+    );
     let (_, older) = get_json(&api, "/api/v1/incidents?before=30&limit=1").await;
     assert_eq!(older["incidents"][0]["id"], 11);
     assert_eq!(get_json(&api, "/api/v1/incidents/12").await.0, 404);

@@ -181,7 +181,8 @@ impl Agent {
 
     /// POST of a JSON body over the unix socket: status and body.
     pub fn post_json(&self, path: &str, body: &str) -> (u16, String) {
-        self.exchange("POST", path, body).expect("the agent answers")
+        self.exchange("POST", path, body)
+            .expect("the agent answers")
     }
 
     fn request(&self, method: &str, path: &str) -> Option<(u16, String)> {
