@@ -50,10 +50,29 @@ impl Turn<'_> {
             self.flaps(rule, fingerprint);
             self.reconcile(rule, fingerprint);
         }
+        // A group that goes out now tells of all its alerts: none of them is repeated beside it.
+        self.flush_due();
+        for (rule, fingerprint) in &live {
+            self.repeat_grouped(rule, fingerprint);
+        }
         for (rule, fingerprint) in &live {
             self.escalate(rule, fingerprint);
         }
-        self.flush_due();
+    }
+
+    /// Repeats of alerts that go out in groups are their own messages.
+    fn repeat_grouped(&mut self, rule: &RuleId, fingerprint: &Fingerprint) {
+        for (route, notifier) in self.routed(rule, fingerprint) {
+            let told = self.told(rule, fingerprint, &notifier);
+            let Some(alert) = self.state.alert(rule, fingerprint) else {
+                return;
+            };
+            let route = &self.policy.routes[route];
+            if !route.group_by.is_empty() && self.repeats(rule, alert, &told, route, &notifier) {
+                let decision = Decision::plain(Reason::Repeat, alert.standing().severity());
+                self.queue_alert(rule, fingerprint, &notifier, decision);
+            }
+        }
     }
 
     /// One alert outside a round: a meta-alert, or one whose rule was removed.
@@ -280,9 +299,6 @@ impl Turn<'_> {
             if news.is_some() || over {
                 let labels = group::labels_of(route, alert);
                 self.touch_group(at, labels, notifier, news);
-            } else if self.repeats(rule, alert, &told, route, notifier) {
-                let decision = Decision::plain(Reason::Repeat, desired);
-                self.queue_alert(rule, fingerprint, notifier, decision);
             }
             return;
         }
@@ -402,6 +418,7 @@ impl Turn<'_> {
         let due = told.delivered_at.map(|delivered| delivered + every);
         let still = self.in_round
             && !more.meta
+            && !more.flapping
             && !told.ends_only
             && told.content == Some(severity)
             && more.muted_by.is_empty()

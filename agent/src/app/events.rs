@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::config::Retention;
 use crate::plugin::{Generation, Notice};
 use crate::sandbox::{EventSink, PluginEvent};
-use crate::store::{EventType, Keep, StateStore, StoreError, StoredEvent};
+use crate::store::{EventType, Keep, RecorderView, StateStore, StoreError, StoredEvent};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ pub(super) struct History {
     store: StateStore,
     clock: Clock,
     generation: watch::Receiver<Arc<Generation>>,
+    samples: Option<RecorderView>,
 }
 
 impl History {
@@ -25,11 +26,13 @@ impl History {
         store: StateStore,
         clock: Clock,
         generation: watch::Receiver<Arc<Generation>>,
+        samples: Option<RecorderView>,
     ) -> Self {
         History {
             store,
             clock,
             generation,
+            samples,
         }
     }
 }
@@ -83,7 +86,10 @@ impl EventSource for History {
         Box::pin(async move {
             let stats = self.store.stats().await;
             let stats = stats.map_err(|error| EventsError::Store(error.to_string()))?;
-            serde_json::to_value(stats).map_err(|error| EventsError::Store(error.to_string()))
+            let mut stats = serde_json::to_value(stats)
+                .map_err(|error| EventsError::Store(error.to_string()))?;
+            stats["history"] = json!(self.samples.as_ref().map(RecorderView::health));
+            Ok(stats)
         })
     }
 

@@ -137,6 +137,12 @@ pub struct Retention {
     pub alerts: Duration,
     /// Other events.
     pub events: Duration,
+    /// Samples.
+    pub metrics: Duration,
+    /// 5-minute roll-ups of samples.
+    pub rollups: Duration,
+    /// Bytes of samples and roll-ups on disk; the oldest go first.
+    pub metrics_bytes_max: u64,
 }
 
 /// `[heartbeat]`.

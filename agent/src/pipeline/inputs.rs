@@ -7,20 +7,14 @@
 
 use crate::config::{Aggregate, InputConfig, RuleConfig};
 use crate::sandbox::types::Needs;
-use crate::store::history::{History, Presence, SeriesId};
-use crate::store::window::{Point, Window};
+use crate::store::history::{History, Need, Presence, SeriesId};
+use crate::store::long::Kept;
+use crate::store::window::{Point, Window, stale_after};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use watchfire_engine::input::Seen;
 use watchfire_engine::model::{Instance, Labels, Moment, Now, ProbeId, RuleId};
-
-/// A value that was not renewed for this many intervals of its probe does not hold any longer, as for
-/// `stale_after` (alerting.md 1.3).
-const STALE_INTERVALS: f64 = 2.5;
-
-/// The least of it (alerting.md 1.3).
-const STALE_MIN: Duration = Duration::from_secs(10);
 
 /// What a rule reads, and the plan by which it is read.
 #[derive(Debug)]
@@ -75,17 +69,20 @@ impl RuleInputs {
         }
     }
 
-    /// Windows that the history has to keep.
-    pub(super) fn windows(&self, needs: &Needs) -> impl Iterator<Item = (Arc<str>, Duration)> {
-        self.inputs.iter().filter_map(|input| {
+    /// What the history has to keep.
+    pub(super) fn windows(&self, needs: &Needs) -> impl Iterator<Item = Need> {
+        self.inputs.iter().flat_map(|input| {
             let wants_points = needs.points_of.iter().any(|name| **name == *input.name);
-            let back = if wants_points {
-                needs.back
-            } else {
-                Duration::ZERO
-            };
-            let over = input.over.unwrap_or_default().max(back);
-            (!over.is_zero()).then(|| (input.metric.clone(), over))
+            let aggregate = input.over.map(|over| (over, input.aggregate.into()));
+            let points = wants_points.then_some((needs.back, Kept::Points));
+            let kept = aggregate.into_iter().chain(points);
+            kept.filter(|(over, _)| !over.is_zero())
+                .map(|(over, kept)| Need {
+                    metric: input.metric.clone(),
+                    matches: input.matches.clone(),
+                    over,
+                    kept,
+                })
         })
     }
 
@@ -155,7 +152,7 @@ impl RuleInputs {
                 .flatten()
                 .filter_map(|id| ran.get(history.probe(*id)?));
             let Some(every) = every.max() else { continue };
-            let stale = every.mul_f64(STALE_INTERVALS).max(STALE_MIN);
+            let stale = stale_after(*every);
             let mut first = f64::NAN;
             for (at_input, (input, ids)) in self.inputs.iter().zip(&place.series).enumerate() {
                 let window = Window {
@@ -297,7 +294,7 @@ fn points(ids: &[SeriesId], history: &History, now: Now, back: Duration) -> Vec<
     let since = now.at - back;
     let mut all = Vec::new();
     for id in ids {
-        history.points(*id, since, &mut all);
+        history.back(*id, now.at, back, &mut all);
     }
     all.retain(|point| point.at > since && point.at <= now.at);
     all.sort_by_key(|point| point.at);

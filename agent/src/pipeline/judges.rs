@@ -179,6 +179,9 @@ impl Judges {
         ran: &BTreeMap<ProbeId, Duration>,
         at: Now,
     ) -> Vec<RuleRound> {
+        for (probe, every) in ran {
+            self.history.expect(probe, *every);
+        }
         let mut due = BTreeMap::new();
         for (id, judge) in &mut self.judges {
             let every = judge.inputs.touched(&mut self.history, ran);
@@ -250,6 +253,11 @@ impl Judges {
     /// The samples, for views.
     pub(crate) fn history(&self) -> &History {
         &self.history
+    }
+
+    /// The samples, to take in the past of long windows.
+    pub(crate) fn history_mut(&mut self) -> &mut History {
+        &mut self.history
     }
 
     /// A rule's use, while it is taken up.

@@ -97,6 +97,14 @@ metrics! {
     heartbeats: Family<Counter, 1> = "watchfire_heartbeats_total" ["outcome"] &[], "Beats to the outside dead-man's switch by outcome: sent, failed, withheld.";
     heartbeat_sent_at: Gauge = "watchfire_heartbeat_last_success_timestamp_seconds" [] &[], "When the last one arrived, seconds since 1970; 0: none did.";
     store_degraded: Gauge = "watchfire_store_degraded" [] &[], "1 while the state is not durable.";
+    window_bytes: Gauge = "watchfire_window_bytes" [] &[], "Memory set aside for windows longer than 2 h.";
+    history_degraded: Gauge = "watchfire_store_history_degraded" [] &[], "1 while samples are not written to disk.";
+    history_bytes: Gauge = "watchfire_store_history_bytes" [] &[], "Size of the history of samples on disk.";
+    history_series: Gauge = "watchfire_store_history_series" [] &[], "Series that are written to the history now.";
+    history_oldest: Gauge = "watchfire_store_history_oldest_timestamp_seconds" [] &[], "Start of the oldest samples on disk; NaN: none.";
+    history_samples: Counter = "watchfire_store_history_samples_total" [] &[], "Samples taken into the history.";
+    history_dropped: Counter = "watchfire_store_history_dropped_total" [] &[], "Samples that the history lost: the disk or its thread did not keep up.";
+    history_chunk_bytes: Counter = "watchfire_store_history_chunk_bytes_total" [] &[], "Bytes of compressed samples handed to the disk.";
 }
 
 impl Metrics {

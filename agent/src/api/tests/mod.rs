@@ -164,6 +164,9 @@ fn config() -> Config {
         retention: Retention {
             alerts: Duration::from_secs(1),
             events: Duration::from_secs(1),
+            metrics: Duration::from_secs(1),
+            rollups: Duration::from_secs(1),
+            metrics_bytes_max: 1,
         },
         secrets: BTreeMap::from([("slack".to_owned(), SecretSource::Env("SLACK".to_owned()))]),
         commands: BTreeMap::new(),

@@ -36,6 +36,9 @@ const BEAT: Duration = Duration::from_secs(60);
 /// Days in seconds.
 const DAY_SECS: u64 = 86_400;
 
+/// Bytes of the history of samples: 30 days of some 300 series at 10 s and half a year of roll-ups.
+const METRICS_BYTES_MAX: u64 = 512 << 20;
+
 /// What resolving one part needs of the others.
 struct Context<'a> {
     reader: &'a Reader<'a>,
@@ -200,6 +203,9 @@ fn retention(raw: &Raw) -> Retention {
     Retention {
         alerts: raw.alerts.unwrap_or(days(180)),
         events: raw.events.unwrap_or(days(90)),
+        metrics: raw.metrics.unwrap_or(days(30)),
+        rollups: raw.rollups.unwrap_or(days(180)),
+        metrics_bytes_max: raw.metrics_bytes_max.unwrap_or(METRICS_BYTES_MAX),
     }
 }
 

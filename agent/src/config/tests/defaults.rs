@@ -32,6 +32,9 @@ fn an_empty_file_has_the_defaults_of_the_documents() {
         (LogFormat::Text, tracing::Level::INFO)
     );
     assert_eq!(config.retention.alerts, secs(180 * 86_400));
+    assert_eq!(config.retention.metrics, secs(30 * 86_400));
+    assert_eq!(config.retention.rollups, secs(180 * 86_400));
+    assert_eq!(config.retention.metrics_bytes_max, 512 << 20);
     assert_eq!(
         (config.defaults.every, config.defaults.timeout),
         (secs(10), secs(5))

@@ -204,14 +204,24 @@ fn rules_say_what_they_judge() {
 fn what_comes_later_says_so() {
     check(
         "[[silence]]\nx = 1\n[push]\n[export]\n\
-         [engine]\ninterpreter = true\n[retention]\nlogs = \"90d\"\nmetrics = \"30d\"\n",
+         [engine]\ninterpreter = true\n[retention]\nlogs = \"90d\"\n",
         &[
             "1:3 `silence` comes with a later release of watchfire | ",
             "3:2 `push` comes with a later release of watchfire | ",
             "4:2 `export` comes with a later release of watchfire | ",
             "6:1 `interpreter` comes with a later release of watchfire | ",
             "8:1 `logs` comes with a later release of watchfire | ",
-            "9:1 `metrics` comes with a later release of watchfire | ",
+        ],
+    );
+}
+
+#[test]
+fn a_history_has_a_least_size() {
+    check(
+        "[retention]\nmetrics = \"0s\"\nmetrics_bytes_max = \"1MiB\"\n",
+        &[
+            "2:11 `metrics` must be longer than zero | write for example \"10s\"",
+            "3:21 `metrics_bytes_max` is too small for a history of samples | write at least \"4MiB\"; a hundred series at 10s take some 4 MiB a day",
         ],
     );
 }

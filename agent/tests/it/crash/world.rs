@@ -497,7 +497,6 @@ impl World {
                 self.command(CommandKind::Silence(Silence {
                     id: format!("{rule}@{from}").into(),
                     rules: vec![(*rule).into()],
-                    labels: Vec::new(),
                     from: WallTime(EPOCH_MS + from * 1_000),
                     until: WallTime(EPOCH_MS + until * 1_000),
                     notify: true,
