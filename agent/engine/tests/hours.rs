@@ -274,6 +274,7 @@ fn groups_obey_the_hours_of_their_route() {
     assert_eq!(engine.state.next_due(), Some(now(130).at));
     check(&mut engine, &[(120, &[], &[])]);
     assert_eq!(timer(&mut engine, 130), ["group default 0/0/1"]);
+    assert_eq!(engine.state.next_due(), None);
 }
 
 #[test]
