@@ -2,6 +2,7 @@
 //! reverse. The only place that knows all parts.
 
 mod events;
+mod heartbeat;
 mod plugin_state;
 mod status;
 mod vitals;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use watchfire_engine::input::Condition;
+use watchfire_engine::input::{Condition, Input};
 use watchfire_engine::model::{Instance, Labels, Now, RuleId, Severity};
 use watchfire_engine::{Effects, State};
 
@@ -131,6 +132,10 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
         requests,
     };
     let (reloader, generation) = Reloader::start(setup).await;
+    let mut engine = engine;
+    if opened.lost.is_some() {
+        forget_all(&mut engine, &generation.borrow(), now);
+    }
 
     let recording = record(&config, now);
     let (recorder, recorded) = match recording {
@@ -189,6 +194,11 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
             config_in,
             log,
             history,
+        )),
+        tokio::spawn(heartbeat::beat(
+            generation.clone(),
+            running.views.clone(),
+            metrics.clone(),
         )),
         tokio::spawn(clean_up(store.clone(), clock.clone(), generation)),
         tokio::spawn(vitals::watch(clock, running.views.clone(), notices.clone())),
@@ -363,6 +373,15 @@ fn conditions_over(state: &State, generation: &Generation) -> Vec<Condition> {
     .collect()
 }
 
+/// The engine begins in amnesia: what it says goes before anything else.
+fn forget_all(engine: &mut (State, Effects), generation: &Generation, now: Now) {
+    let receivers = generation.folding_notifiers();
+    let policy = &generation.config.policy;
+    let lost = watchfire_engine::step(&mut engine.0, policy, Input::Lost { receivers }, now);
+    engine.1.records.extend(lost.records);
+    engine.1.events.extend(lost.events);
+}
+
 /// `watchfire_state_lost` stays until the next start: silences and acknowledgements are gone, and
 /// somebody has to know.
 async fn tell_lost_state(notices: &mpsc::Sender<Notice>, reason: &str) {
@@ -374,7 +393,10 @@ async fn tell_lost_state(notices: &mpsc::Sender<Notice>, reason: &str) {
         )),
         severity: Severity::High,
         active: true,
-        summary: format!("the state was lost and begins anew: {reason}").into(),
+        summary: format!(
+            "the state was lost and begins anew, without silences, acknowledgements and the record of recovery: {reason}"
+        )
+        .into(),
     };
     // The alert stage outlives this call.
     let _ = notices.send(Notice::Condition(condition)).await;

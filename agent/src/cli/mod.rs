@@ -3,15 +3,20 @@
 //! Results go to stdout (with `--json` as JSON), everything else to stderr. Exit codes: 0 done, 1 failed,
 //! 2 usage, 78 configuration or state cannot be used.
 
+mod ack;
 mod alerts;
 mod check;
 mod client;
 pub mod compile;
 mod completions;
 mod events;
+mod explain;
+mod find;
+mod incident;
 mod plugin;
 mod run;
 mod screen;
+mod silence;
 mod status;
 mod table;
 
@@ -45,6 +50,10 @@ impl Cli {
             Some(Command::Status(args)) => Some(&args.config),
             Some(Command::Alerts(args)) => Some(&args.config),
             Some(Command::Events(args)) => Some(&args.config),
+            Some(Command::Ack(args)) => Some(&args.config),
+            Some(Command::Explain(args)) => Some(&args.config),
+            Some(Command::Incident(args)) => Some(&args.config),
+            Some(Command::Silence(command)) => Some(command.config()),
             Some(Command::Plugin(command)) => command.config(),
             Some(Command::Completions(_) | Command::Compile(_)) | None => None,
         };
@@ -91,6 +100,15 @@ enum Command {
     Status(status::Args),
     /// Alerts of the running agent
     Alerts(alerts::Args),
+    /// Acknowledge alerts: no more repeats, escalation and automation until they get worse or resolve
+    Ack(ack::Args),
+    /// Silences: add, list, expire
+    #[command(subcommand)]
+    Silence(silence::Command),
+    /// Why an alert is as it is, who heard of it and who did not
+    Explain(explain::Args),
+    /// Incidents: a list, or a document of one
+    Incident(incident::Args),
     /// History of the running agent
     Events(events::Args),
     /// Plugins: list, inspect, build, run
@@ -116,6 +134,10 @@ pub fn main(run_agent: impl FnOnce(RunOptions) -> Result<(), Failure>) -> ExitCo
         Some(Command::Status(args)) => status::status(&args, &global),
         Some(Command::Alerts(args)) => alerts::alerts(&args, &global),
         Some(Command::Events(args)) => events::events(&args, &global),
+        Some(Command::Ack(args)) => ack::ack(&args, &global),
+        Some(Command::Silence(command)) => silence::silence(&command, &global),
+        Some(Command::Explain(args)) => explain::explain(&args, &global),
+        Some(Command::Incident(args)) => incident::incident(&args, &global),
         Some(Command::Plugin(command)) => plugin::plugin(command, &global),
         Some(Command::Completions(args)) => completions::completions(&args, &mut Cli::command()),
     };

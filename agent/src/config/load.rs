@@ -20,12 +20,29 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// What runs without any file.
 const BUILT_IN: &str = include_str!("../../../config/builtin.toml");
 
-/// The rule packs inside the binary.
+/// The rule packs inside the binary: every file of `config/rules`.
 const PACKS: &[(&str, &str)] = &[
     ("host", include_str!("../../../config/rules/host.toml")),
     (
         "service-levels",
         include_str!("../../../config/rules/service-levels.toml"),
+    ),
+    (
+        "web-api",
+        include_str!("../../../config/rules/web-api.toml"),
+    ),
+    ("queue", include_str!("../../../config/rules/queue.toml")),
+    (
+        "database",
+        include_str!("../../../config/rules/database.toml"),
+    ),
+    (
+        "realtime",
+        include_str!("../../../config/rules/realtime.toml"),
+    ),
+    (
+        "payments",
+        include_str!("../../../config/rules/payments.toml"),
     ),
 ];
 

@@ -9,6 +9,7 @@
 //! Nothing here starts, opens or changes anything but the files it reads. A plugin that a table
 //! names need not exist; a rule, notifier, secret or command must.
 
+mod calendar;
 mod diff;
 mod environment;
 mod file;

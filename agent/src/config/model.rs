@@ -30,6 +30,8 @@ pub struct Config {
     pub commands: BTreeMap<String, CommandSpec>,
     /// `[mail]`.
     pub mail: Option<MailServer>,
+    /// `[heartbeat]`.
+    pub heartbeat: Option<HeartbeatConfig>,
     /// `[plugin.NAME]`: per component.
     pub plugins: BTreeMap<String, PluginConfig>,
     /// `[defaults]`: for dropped-in probes without a table.
@@ -141,6 +143,24 @@ pub struct Retention {
     pub rollups: Duration,
     /// Bytes of samples and roll-ups on disk; the oldest go first.
     pub metrics_bytes_max: u64,
+}
+
+/// `[heartbeat]`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HeartbeatConfig {
+    /// Where; with `{{secret:NAME}}` in it, perhaps as all of it.
+    pub url: Arc<str>,
+    /// How often.
+    pub every: Duration,
+}
+
+/// The address of a dead-man's switch is a key to it: it is never printed.
+impl std::fmt::Debug for HeartbeatConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HeartbeatConfig")
+            .field("every", &self.every)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `[plugin.NAME]`.

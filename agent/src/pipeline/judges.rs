@@ -10,7 +10,7 @@
 
 use super::inputs::{Columns, RuleInputs};
 use crate::plugin::LiveRule;
-use crate::sandbox::types::{self, CallError, Collection, Verdicts};
+use crate::sandbox::types::{self, CallError, Collection, Needs, Verdicts};
 use crate::store::history::{Absorbed, History};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -25,6 +25,12 @@ use watchfire_engine::policy::RulePolicy;
 /// Instances in one guest call. Bounds what crosses the boundary at once (4 MiB of hostcall fuel)
 /// with room for labels of 400 bytes an instance.
 const INSTANCES_A_CALL: usize = 5_000;
+
+/// As [`INSTANCES_A_CALL`] where the rule remembers: with 4 KiB of each, half of the 4 MiB.
+const REMEMBERING_A_CALL: usize = 500;
+
+/// Raw points in one guest call, 16 bytes each: 2 MiB.
+const POINTS_A_CALL: usize = 128 << 10;
 
 /// What the engine says after a round.
 #[derive(Clone, Debug, Default)]
@@ -327,10 +333,11 @@ async fn all_of(
     firing: Option<&HashMap<Fingerprint, Severities>>,
     at: Now,
 ) -> Result<Verdicts, CallError> {
+    let a_call = instances_a_call(&judge.live.needs, columns);
     let mut all = Verdicts::default();
     let mut from = 0;
     while from < columns.instances.len() {
-        let to = columns.instances.len().min(from + INSTANCES_A_CALL);
+        let to = columns.instances.len().min(from + a_call);
         let batch = batch_of(judge, columns, firing, at, from..to);
         let mut part = ask.ask(&judge.live, batch).await?;
         let first = u32::try_from(from).unwrap_or(u32::MAX);
@@ -343,6 +350,19 @@ async fn all_of(
         from = to;
     }
     Ok(all)
+}
+
+/// How many instances fit into one call, by what the rule wants of each.
+fn instances_a_call(needs: &Needs, columns: &Columns) -> usize {
+    let most = if needs.memory {
+        REMEMBERING_A_CALL
+    } else {
+        INSTANCES_A_CALL
+    };
+    // Of each input that with the most points: usually all instances have as many.
+    let longest = |input: &Vec<Vec<(u64, f64)>>| input.iter().map(Vec::len).max().unwrap_or(0);
+    let points: usize = columns.points.iter().map(longest).sum();
+    most.min(POINTS_A_CALL / points.max(1)).max(1)
 }
 
 fn batch_of(
@@ -475,6 +495,25 @@ mod tests {
             ),
             Some((Seen::Absent, 60))
         );
+    }
+
+    #[test]
+    fn what_a_rule_wants_bounds_a_call() {
+        let fit = |memory: bool, points: usize| {
+            let needs = Needs {
+                memory,
+                ..Needs::default()
+            };
+            let columns = Columns {
+                points: vec![vec![vec![(0, 0.0); points]; 2]],
+                ..Columns::default()
+            };
+            instances_a_call(&needs, &columns)
+        };
+        assert_eq!(fit(false, 0), INSTANCES_A_CALL);
+        assert_eq!(fit(true, 0), REMEMBERING_A_CALL);
+        assert_eq!(fit(false, 720), 182);
+        assert_eq!(fit(true, POINTS_A_CALL * 2), 1, "never none");
     }
 
     #[test]

@@ -32,7 +32,7 @@ mod writer;
 pub use event::{EventType, EventTypeError, Keep, NewEvent, StoredEvent};
 pub use history::{Absorbed, FamilyView, History, Limits, Need, Presence, SeriesId};
 pub use metrics::{Keep as KeepMetrics, MetricsHealth, MetricsReader, Recorder, RecorderView};
-pub use query::{LIMIT_MAX, Stats, TypeStats};
+pub use query::{KnownAlert, LIMIT_MAX, Stats, TypeStats};
 pub use state::{
     Cleaned, Commit, Committed, Degraded, Health, OpenError, Opened, PluginState, SavedClock,
     StateStore, StoreError,

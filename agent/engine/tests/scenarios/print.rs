@@ -87,11 +87,12 @@ pub(crate) fn event(event: &Event, numbers: &Numbers) -> Option<String> {
             ActionStep::VerifiedFail => Some(format!("action_verify #{attempt} fail {alert}")),
             ActionStep::Exhausted => Some(format!("action_exhausted {alert}")),
             ActionStep::WouldStart => Some(format!("action_would_start {alert}")),
-            ActionStep::ApprovalWanted | ActionStep::Lost => None,
+            ActionStep::ApprovalWanted | ActionStep::Lost | ActionStep::Held => None,
         },
         Happening::Transition { .. }
         | Happening::Queued { .. }
         | Happening::Delivered { .. }
-        | Happening::Operator { .. } => None,
+        | Happening::Operator { .. }
+        | Happening::Suppressed { .. } => None,
     }
 }

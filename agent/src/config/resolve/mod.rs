@@ -2,6 +2,7 @@
 //!
 //! A plugin that does not exist is no mistake here: it may be dropped in later, the table waits for it.
 
+mod hours;
 mod routing;
 mod rules;
 
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use watchfire_engine::Policy;
 use watchfire_engine::model::{Labels, ProbeId};
-use watchfire_engine::policy::{AlertingPolicy, DeliveryPolicy, RecoverPolicy};
+use watchfire_engine::policy::{AlertingPolicy, DeliveryPolicy, RecoverPolicy, Regexes};
 
 /// Wall limit and kept output of a command that says nothing: an action's usual time, and enough to read a failure.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,6 +29,9 @@ const EVERY: Duration = Duration::from_secs(10);
 
 /// Deadline of a probe that says nothing (C13).
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Interval of a heartbeat that says nothing: outside services count in minutes.
+const BEAT: Duration = Duration::from_secs(60);
 
 /// Days in seconds.
 const DAY_SECS: u64 = 86_400;
@@ -73,11 +77,21 @@ pub(super) fn resolve(
         .mail
         .as_ref()
         .and_then(|mail| mail_server(&context, mail));
+    let heartbeat = raw.heartbeat.as_ref().map(|heartbeat| {
+        context.declared_secrets(&heartbeat.secrets, "heartbeat.url");
+        HeartbeatConfig {
+            url: heartbeat.url.as_str().into(),
+            every: heartbeat.every.as_ref().map_or(BEAT, |every| every.value),
+        }
+    });
     let policy = Policy {
         host: agent.host.clone(),
         rules: rule_policies,
         routes: routing.routes,
         inhibitions: routing.inhibitions,
+        maintenance: routing.maintenance,
+        calendar: routing.calendar,
+        regexes: Regexes::new(rules::pattern),
         procedures: routing.procedures,
         notifiers: routing.notifiers.iter().map(|n| n.id.clone()).collect(),
         alerting: alerting(raw),
@@ -100,6 +114,7 @@ pub(super) fn resolve(
         secrets: raw.secrets.iter().cloned().collect(),
         commands: raw.commands.iter().map(command).collect(),
         mail,
+        heartbeat,
         plugins,
         defaults,
         probes,

@@ -213,6 +213,16 @@ pub(super) fn matchers(raw: &[(At<String>, Vec<At<String>>)]) -> Vec<LabelMatche
         .collect()
 }
 
+/// A regular expression of a silence; none where the text is none.
+pub(super) fn pattern(text: &str) -> Option<TextPattern> {
+    let regex = super::super::raw::compile(text).ok()?;
+    let source = format!("~{text}").into();
+    Some(TextPattern::Predicate(
+        source,
+        Arc::new(move |t| regex.is_match(t)),
+    ))
+}
+
 fn text_pattern(text: &str) -> TextPattern {
     match text.strip_prefix('~').map(super::super::raw::compile) {
         Some(Ok(regex)) => {

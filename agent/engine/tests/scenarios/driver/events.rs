@@ -67,6 +67,7 @@ impl Driver {
                 recover: scope("recover", true),
                 owner: "test".into(),
                 reason: "test".into(),
+                ..Silence::default()
             }));
         }
         match &event.reload {
