@@ -4,6 +4,7 @@ mod compile;
 mod configs;
 mod crash;
 mod dependencies;
+mod documented;
 mod history;
 mod hostile;
 mod hours;
@@ -17,6 +18,7 @@ mod reloader;
 mod sandbox;
 mod servers;
 mod shipped;
+mod sigkill;
 mod stock_rules;
 #[expect(
     dead_code,

@@ -8,6 +8,7 @@ mod driver;
 mod judge;
 mod parse;
 mod print;
+mod promtool;
 mod timeline;
 
 use driver::Driver;
