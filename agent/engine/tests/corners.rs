@@ -7,10 +7,10 @@ use common::*;
 use std::collections::BTreeSet;
 use watchfire_engine::effect::{Happening, Reason, Table};
 use watchfire_engine::input::{
-    CommandKind, DeliveryOutcome, Input, Observation, RuleRound, Seen, Silence,
+    CommandKind, DeliveryOutcome, Input, LabelTest, Observation, RuleRound, Seen, Silence,
 };
 use watchfire_engine::model::{
-    Fingerprint, Instance, Labels, NotifierId, PerSeverity, RuleId, Severity, WallTime,
+    Fingerprint, Instance, Labels, PerSeverity, RuleId, Severity, WallTime,
 };
 use watchfire_engine::policy::{
     AlertMatcher, AtLeast, EscalationStep, Flapping, Mode, Operator, RoutePolicy, RuleSource,
@@ -93,7 +93,12 @@ fn grouped() -> Policy {
 }
 
 fn silence(at: u64, until: u64, label: Option<&str>) -> CommandKind {
-    let labels = label.map(|label| ("i".into(), label.into()));
+    let labels = label.map(|label| LabelTest {
+        name: "i".into(),
+        value: label.into(),
+        regex: false,
+        negated: false,
+    });
     CommandKind::Silence(Silence {
         id: "s".into(),
         rules: vec!["cpu".into()],
@@ -101,9 +106,9 @@ fn silence(at: u64, until: u64, label: Option<&str>) -> CommandKind {
         from: now(at).wall,
         until: WallTime(now(until).wall.0),
         notify: true,
-        recover: false,
         owner: "test".into(),
         reason: "test".into(),
+        ..Silence::default()
     })
 }
 
@@ -540,10 +545,14 @@ fn the_operators_view_is_what_they_did() {
     engine.command(0, CommandKind::Pause);
     assert!(engine.state.is_paused());
     engine.command(1, silence(0, 100, None));
-    let ids: Vec<_> = engine.state.silences().map(|s| s.id.to_string()).collect();
-    assert_eq!(ids, ["s"]);
+    let ended = |engine: &Engine| {
+        let all = engine.state.silences();
+        let all = all.map(|kept| (kept.silence.id.to_string(), kept.ended.is_some()));
+        all.collect::<Vec<_>>()
+    };
+    assert_eq!(ended(&engine), [("s".to_owned(), false)]);
     engine.command(2, CommandKind::Unsilence { id: "s".into() });
-    assert_eq!(engine.state.silences().count(), 0);
+    assert_eq!(ended(&engine), [("s".to_owned(), true)]);
 }
 
 #[test]
@@ -640,7 +649,7 @@ fn a_route_takes_what_all_of_its_matchers_take() {
                 rule: vec!["cpu*".into()],
                 ..AlertMatcher::default()
             },
-            notify: vec![NotifierId::new("spare")],
+            notify: vec!["spare".into()],
             ..policy.routes[0].clone()
         },
     );
