@@ -158,10 +158,20 @@ impl Turn<'_> {
         rule: &RuleId,
         fingerprint: &Fingerprint,
     ) -> Vec<(usize, NotifierId)> {
+        self.routed_at(rule, fingerprint, None)
+    }
+
+    /// As at `severity`; none: at the alert's own.
+    pub(crate) fn routed_at(
+        &self,
+        rule: &RuleId,
+        fingerprint: &Fingerprint,
+        severity: Option<Severity>,
+    ) -> Vec<(usize, NotifierId)> {
         let Some(alert) = self.state.alert(rule, fingerprint) else {
             return Vec::new();
         };
-        let severity = alert.last_severity();
+        let severity = severity.unwrap_or_else(|| alert.last_severity());
         let labels = alert.labels();
         let mut found: Vec<(usize, NotifierId)> = Vec::new();
         for (at, route) in self.policy.routes.iter().enumerate() {

@@ -94,6 +94,8 @@ impl<'a> Turn<'a> {
     }
 
     pub(crate) fn timer(&mut self) {
+        // Retries before flushes: what was decided earlier goes out first (product.md, section 6).
+        self.dispatch();
         self.expire();
         self.flush_due();
     }
@@ -125,12 +127,20 @@ impl<'a> Turn<'a> {
 
     pub(crate) fn event(&mut self, alert: Option<(&RuleId, &Fingerprint)>, what: Happening) {
         let found = alert.and_then(|(rule, fingerprint)| self.state.alert(rule, fingerprint));
+        let mut name = found
+            .map(|alert| alert.instance.to_string())
+            .unwrap_or_default();
+        // An attempt can be judged when its alert is gone already.
+        if let (true, Some((_, fingerprint)), Happening::Action { procedure, .. }) =
+            (name.is_empty(), alert, &what)
+            && let Some(ledger) = self.state.ledgers.get(&(procedure.clone(), *fingerprint))
+        {
+            name.clone_from(&ledger.name);
+        }
         self.effects.events.push(Event {
             at: self.now.at,
             wall: self.now.wall,
-            alert: found
-                .map(|alert| alert.instance.to_string())
-                .unwrap_or_default(),
+            alert: name,
             fingerprint: found.map(|alert| alert.instance.fingerprint),
             episode: found
                 .and_then(|alert| alert.more.as_ref())
