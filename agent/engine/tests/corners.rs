@@ -7,10 +7,10 @@ use common::*;
 use std::collections::BTreeSet;
 use watchfire_engine::effect::{Happening, Reason, Table};
 use watchfire_engine::input::{
-    CommandKind, DeliveryOutcome, Input, Observation, RuleRound, Seen, Silence,
+    CommandKind, DeliveryOutcome, Input, LabelTest, Observation, RuleRound, Seen, Silence,
 };
 use watchfire_engine::model::{
-    Fingerprint, Instance, Labels, NotifierId, PerSeverity, RuleId, Severity, WallTime,
+    Fingerprint, Instance, Labels, PerSeverity, RuleId, Severity, WallTime,
 };
 use watchfire_engine::policy::{
     AlertMatcher, AtLeast, EscalationStep, Flapping, Mode, Operator, RoutePolicy, RuleSource,
@@ -93,7 +93,11 @@ fn grouped() -> Policy {
 }
 
 fn silence(at: u64, until: u64, label: Option<&str>) -> CommandKind {
-    let labels = label.map(|label| ("i".into(), label.into()));
+    let labels = label.map(|label| LabelTest {
+        name: "i".into(),
+        value: label.into(),
+        ..LabelTest::default()
+    });
     CommandKind::Silence(Silence {
         id: "s".into(),
         rules: vec!["cpu".into()],
@@ -104,6 +108,7 @@ fn silence(at: u64, until: u64, label: Option<&str>) -> CommandKind {
         recover: false,
         owner: "test".into(),
         reason: "test".into(),
+        ..Silence::default()
     })
 }
 
@@ -540,10 +545,15 @@ fn the_operators_view_is_what_they_did() {
     engine.command(0, CommandKind::Pause);
     assert!(engine.state.is_paused());
     engine.command(1, silence(0, 100, None));
-    let ids: Vec<_> = engine.state.silences().map(|s| s.id.to_string()).collect();
+    let ids: Vec<_> = engine
+        .state
+        .silences()
+        .map(|s| s.silence.id.to_string())
+        .collect();
     assert_eq!(ids, ["s"]);
     engine.command(2, CommandKind::Unsilence { id: "s".into() });
-    assert_eq!(engine.state.silences().count(), 0);
+    let kept = engine.state.silences().next().expect("still shown");
+    assert!(kept.ended.is_some());
 }
 
 #[test]
@@ -640,7 +650,7 @@ fn a_route_takes_what_all_of_its_matchers_take() {
                 rule: vec!["cpu*".into()],
                 ..AlertMatcher::default()
             },
-            notify: vec![NotifierId::new("spare")],
+            notify: vec!["spare".into()],
             ..policy.routes[0].clone()
         },
     );
@@ -694,4 +704,93 @@ fn a_message_lost_under_way_with_a_newer_one_behind_it_is_told_as_superseded() {
         ["restart", "superseded by resolve"]
     );
     assert_eq!(reasons(&back.sends), ["resolve"]);
+}
+
+#[test]
+fn a_probe_fails_and_a_dead_man_speaks_after_the_time_not_at_it() {
+    let mut policy = policy();
+    policy.rules[0].absent = Some(secs(40));
+    let mut engine = Engine::new(policy);
+    let failing = |engine: &Engine| states(engine).len();
+    engine.feed(0, round(vec![]));
+    for (at, alerts) in [(40, 0), (41, 1)] {
+        engine.feed(at, round(vec![]));
+        assert_eq!(failing(&engine), alerts, "the dead man at {at}");
+    }
+
+    let mut engine = Engine::new(self::policy());
+    engine.judge(0, false);
+    for (at, alerts) in [(25, 0), (26, 1)] {
+        engine.feed(at, round(vec![observation(&instance("0"), None)]));
+        assert_eq!(failing(&engine), alerts, "the failed probe at {at}");
+    }
+}
+
+#[test]
+fn a_fire_says_its_value_and_its_limit() {
+    let mut engine = Engine::new(policy());
+    let mut one = shows("0", CRITICAL);
+    (one.value, one.limit) = (95.5, 90.0);
+    let fire = engine.feed(0, round(vec![one])).sends.remove(0);
+    let alert = &fire.notification.alerts[0];
+    assert_eq!((alert.value, alert.limit), (Some(95.5), Some(90.0)));
+}
+
+#[test]
+fn a_connection_that_fails_again_and_again_is_tried_every_five_seconds_while_few_wait() {
+    let mut engine = Engine::new(policy());
+    let mut send = engine
+        .feed(0, round(vec![shows("0", CRITICAL)]))
+        .sends
+        .remove(0);
+    for at in [0, 5, 10, 15] {
+        let gone = DeliveryOutcome::Failed {
+            message: "refused".to_owned(),
+            retry_after: None,
+            answered: false,
+        };
+        engine.answer(at, &send, gone);
+        assert_eq!(engine.state.next_due(), Some(now(at + 5).at));
+        send = engine.feed(at + 5, Input::Timer).sends.remove(0);
+    }
+}
+
+#[test]
+fn a_healthy_alert_with_a_ledger_writes_nothing() {
+    let mut policy = policy();
+    policy.procedures = vec![procedure(Mode::Auto)];
+    let mut engine = Engine::new(policy);
+    engine.judge(0, true);
+    engine.end_attempt(2);
+    for at in [10, 20, 30] {
+        engine.judge(at, false);
+    }
+    for at in [40, 50, 60] {
+        let effects = engine.judge(at, false);
+        assert!(effects.is_empty(), "at {at}: {effects:?}");
+    }
+}
+
+#[test]
+fn names_follow_the_rules_of_prometheus() {
+    let taken = |name: &'static str| Labels::new([(name, "x")]).is_ok();
+    for name in ["a", "_a", "a1", "A_b"] {
+        assert!(taken(name), "{name}");
+    }
+    for name in ["", "1a", "a-b", "a:b", "ä", "a b"] {
+        assert!(!taken(name), "{name}");
+    }
+    let labels = Labels::new([("a", "x"), ("b", "y")]).expect("labels");
+    assert_eq!((labels.len(), labels.is_empty()), (2, false));
+    use watchfire_engine::model::is_metric_name;
+    for (name, taken) in [
+        ("a:b", true),
+        ("_", true),
+        (":a", true),
+        ("", false),
+        ("1", false),
+        ("a-b", false),
+    ] {
+        assert_eq!(is_metric_name(name), taken, "{name}");
+    }
 }

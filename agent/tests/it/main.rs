@@ -4,6 +4,7 @@ mod compile;
 mod configs;
 mod crash;
 mod dependencies;
+mod documented;
 mod history;
 mod hostile;
 mod hours;
@@ -18,6 +19,7 @@ mod rule_tests;
 mod sandbox;
 mod servers;
 mod shipped;
+mod sigkill;
 mod stock_rules;
 #[expect(
     dead_code,

@@ -6,6 +6,7 @@
 mod config;
 mod driver;
 mod judge;
+mod promtool;
 
 use std::path::Path;
 use toml::Table;

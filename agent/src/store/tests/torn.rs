@@ -9,9 +9,9 @@ use std::path::PathBuf;
 /// that need overflow pages.
 const COMMITS: u64 = 14;
 
-/// Cuts are made at every byte near the border of a frame, and at strides in between; a prime, so that
-/// they fall everywhere in a page.
-const STRIDE: usize = 509;
+/// Cuts are made around the borders of every frame, and at strides in between; a prime, so that they
+/// fall everywhere in a page.
+const STRIDE: usize = 2_003;
 
 /// Bytes of the log's head, and of the head of each frame (SQLite's file format, section 4).
 const LOG_HEAD: usize = 32;
@@ -106,8 +106,10 @@ fn a_log_torn_at_any_byte_holds_a_prefix_of_the_commits() {
     let mut cuts: Vec<usize> = (0..log.len()).step_by(STRIDE).collect();
     for frame in 0..=frames {
         let border = LOG_HEAD + frame * FRAME;
-        cuts.extend(border.saturating_sub(2)..=(border + 25).min(log.len()));
+        // The end of a frame, and that of the next one's head.
+        cuts.extend([border - 1, border, border + 1, border + 23, border + 24]);
     }
+    cuts.retain(|cut| *cut <= log.len());
     cuts.sort_unstable();
     cuts.dedup();
     let mut reached = 0;
