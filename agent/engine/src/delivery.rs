@@ -121,9 +121,10 @@ impl Turn<'_> {
         let routes = routes.iter().filter_map(|at| self.policy.routes.get(*at));
         let steps = routes.flat_map(|route| &route.escalate);
         let mut listeners: Vec<NotifierId> = Vec::new();
-        for notifier in steps.flat_map(|step| &step.notify) {
-            if !listeners.contains(notifier) {
-                listeners.push(notifier.clone());
+        let named = steps.flat_map(|step| &step.notify);
+        for notifier in named.filter_map(|recipient| self.meant(recipient)) {
+            if !listeners.contains(&notifier) {
+                listeners.push(notifier);
             }
         }
         if listeners.is_empty() {

@@ -32,6 +32,6 @@ pub use file::{
     CrashMode, Event, EventKind, Expect, Reload, Reply, Test, TestFile, has_tests, read,
 };
 pub use reading::Mistake;
-pub use samples::{Answer, Samples};
+pub use samples::{Answer, Samples, parse_series};
 pub use scenario::{Judges, Outcome, Scenario, Setup};
 pub use world::World;

@@ -90,8 +90,11 @@ fn parse_step(text: &str) -> Option<Step> {
     })
 }
 
-/// `disk{d="0",m="/"}`, as the timeline writes it.
-fn parse_series(text: &str) -> Result<Series, String> {
+/// Reads `disk{d="0",m="/"}`, as the timeline writes it.
+///
+/// # Errors
+/// It is no series; for people.
+pub fn parse_series(text: &str) -> Result<Series, String> {
     let wrong = || format!("{text:?} is no series: write cpu, or disk{{d=\"0\"}} in single quotes");
     let (metric, labels) = match text.split_once('{') {
         None => (text, None),

@@ -14,6 +14,7 @@ mod explain;
 mod find;
 mod incident;
 mod plugin;
+mod replay;
 mod run;
 mod screen;
 mod silence;
@@ -49,6 +50,7 @@ impl Cli {
         let nearest = match &self.command {
             Some(Command::Run(args)) => Some(&args.config),
             Some(Command::Check(args)) => Some(&args.config),
+            Some(Command::Replay(args)) => Some(&args.config),
             Some(Command::Status(args)) => Some(&args.config),
             Some(Command::Alerts(args)) => Some(&args.config),
             Some(Command::Events(args)) => Some(&args.config),
@@ -108,6 +110,8 @@ enum Command {
     Test(test::Args),
     /// Run tests and print what happens, line by line
     Simulate(simulate::Args),
+    /// Let recorded samples pass through a configuration: what would have fired, been sent, been done
+    Replay(replay::Args),
     /// What the running agent is and what is wrong
     Status(status::Args),
     /// Alerts of the running agent
@@ -145,6 +149,7 @@ pub fn main(run_agent: impl FnOnce(RunOptions) -> Result<(), Failure>) -> ExitCo
         Some(Command::Check(args)) => check::check(&args, &global),
         Some(Command::Test(args)) => test::test(&args, &global),
         Some(Command::Simulate(args)) => simulate::simulate(&args, &global),
+        Some(Command::Replay(args)) => replay::replay_command(&args, &global),
         Some(Command::Status(args)) => status::status(&args, &global),
         Some(Command::Alerts(args)) => alerts::alerts(&args, &global),
         Some(Command::Events(args)) => events::events(&args, &global),

@@ -256,8 +256,10 @@ impl Cases<'_> {
             }
         }
         if mistakes.is_empty() {
+            let samples = case.test.samples.iter();
+            let metrics = samples.map(|samples| &*samples.series.metric).collect();
             Ok(Prepared {
-                setup: setup(&config, case),
+                setup: setup(&config, &metrics),
                 rules,
             })
         } else {
@@ -275,19 +277,13 @@ fn table_of(table: &DeTable<'_>, id: &str) -> Option<std::ops::Range<usize>> {
     })
 }
 
-/// What the simulation needs of a configuration.
-fn setup(config: &Config, case: &Case<'_>) -> Setup {
-    let simulated: BTreeSet<&str> = case
-        .test
-        .samples
-        .iter()
-        .map(|samples| &*samples.series.metric)
-        .collect();
+/// What the simulation needs of a configuration. Each of `metrics` comes from a probe of that name.
+pub(super) fn setup(config: &Config, metrics: &BTreeSet<&str>) -> Setup {
     let mut policy = (*config.policy).clone();
     for (rule, policy) in config.rules.iter().zip(&mut policy.rules) {
         // In the agent it is a guess which probe yields what a rule reads; here it is known.
         let read = rule.inputs.iter().map(|input| &*input.metric);
-        let read: BTreeSet<&str> = read.filter(|metric| simulated.contains(metric)).collect();
+        let read: BTreeSet<&str> = read.filter(|metric| metrics.contains(metric)).collect();
         policy.probes = read.into_iter().map(ProbeId::new).collect();
     }
     Setup {

@@ -17,8 +17,12 @@
 mod cases;
 mod components;
 mod library;
+mod recording;
+mod replay;
 mod run;
 
 pub use cases::{Case, Cases, Sources};
 pub use library::Library;
+pub use recording::{Recording, RecordingError, read_time};
+pub use replay::{Candidate, Replayed, replay};
 pub use run::{Chosen, Filter, Report, run};
