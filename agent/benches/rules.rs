@@ -5,7 +5,11 @@
 //!
 //! ```text
 //! cargo bench -p watchfire --bench rules -- --seconds 30
+//! cargo bench -p watchfire --bench rules -- --round
 //! ```
+//!
+//! `--round` measures one round instead: 5,000 series, 100 rules over 50 of them each, from the end of
+//! the collection to the decisions being durable.
 //!
 //! Counted is the CPU time of the whole process, user and system, with the rules less without: the rest
 //! (scraping, history, serving) is in both. So it holds for one core, however many threads took part.
@@ -27,6 +31,12 @@ use support::{Agent, Answer, Folder, Server, wait_for};
 
 /// One page, one probe: what is judged together is judged in one round.
 const SERIES: usize = 9_990;
+/// Series of `--round`.
+const ROUND_SERIES: usize = 5_000;
+/// Its rules, each over the series of one rack.
+const ROUND_RULES: usize = 100;
+/// Its rounds: enough for a 99th percentile.
+const ROUNDS: usize = 300;
 /// Rules, each over all series.
 const RULES: usize = 10;
 /// User and system time are told in ticks of this many seconds (`USER_HZ`).
@@ -45,6 +55,9 @@ fn main() {
         .filter(|argument| argument != "--bench");
     let mut seconds = 30;
     while let Some(argument) = arguments.next() {
+        if argument == "--round" {
+            return one_round();
+        }
         let value = arguments
             .next()
             .unwrap_or_else(|| panic!("{argument} takes a value"));
@@ -56,8 +69,8 @@ fn main() {
     }
     let page = Server::start(Answer::status(404));
     for firing in [0, SERIES / 100] {
-        page.always(page_of(firing));
-        println!("{} series, {RULES} rules, {firing} series firing:", SERIES);
+        page.always(page_of(SERIES, firing));
+        println!("{SERIES} series, {RULES} rules, {firing} series firing:");
         let ours = rate(|rules| watchfire(&page, rules, seconds));
         println!("  watchfire   {ours:>12.0} evaluations a second and core");
         if !installed("prometheus") {
@@ -70,6 +83,45 @@ fn main() {
             ours / theirs
         );
     }
+}
+
+/// The time of each round, as the agent tells it.
+fn one_round() {
+    let page = Server::start(page_of(ROUND_SERIES, 0));
+    let mut config = format!(
+        "[[probe]]\nid = \"page\"\nplugin = \"probe-prometheus\"\nevery = \"300ms\"\ntimeout = \"250ms\"\ngrant = {{ http = [\"http://{0}\"] }}\nconfig = {{ url = \"http://{0}/metrics\" }}\n",
+        page.address()
+    );
+    for rack in 0..ROUND_RULES {
+        write!(
+            config,
+            "[[rule]]\nid = \"rack-{rack}\"\nmetric = \"bench_usage\"\nmatch = {{ rack = \"{rack}\" }}\nconfig = {{ above = {{ warning = 80 }} }}\n"
+        )
+        .expect("text grows");
+    }
+    let folder = Folder::new(&config);
+    let agent = Agent::start(&folder);
+    let mut times: Vec<f64> = Vec::new();
+    let mut last = 10.0;
+    while times.len() < ROUNDS {
+        let (rounds, secs) = wait_for("the next round", || {
+            let pipeline = agent.get("/health/events")?;
+            let rounds = pipeline["rounds"]["total"].as_f64()?;
+            let secs = pipeline["latency"]["last_seconds"].as_f64()?;
+            (rounds > last).then_some((rounds, secs))
+        });
+        last = rounds;
+        times.push(secs);
+    }
+    times.sort_by(f64::total_cmp);
+    let at = |part: f64| 1e3 * times[((times.len() - 1) as f64 * part).round() as usize];
+    println!(
+        "one round, {ROUND_SERIES} series, {ROUND_RULES} rules: median {:.1} ms, p99 {:.1} ms, max {:.1} ms of {}",
+        at(0.5),
+        at(0.99),
+        at(1.0),
+        times.len()
+    );
 }
 
 /// Evaluations a CPU second: with all rules, less without.
@@ -86,14 +138,15 @@ fn rate(measure: impl Fn(usize) -> Taken) -> f64 {
 }
 
 /// Half of the values are far from the limit, none is near it; `firing` are above.
-fn page_of(firing: usize) -> Answer {
+fn page_of(series: usize, firing: usize) -> Answer {
     let mut body = "# TYPE bench_usage gauge\n".to_owned();
-    for series in 0..SERIES {
+    for series in 0..series {
         let value = if series < firing { 95 } else { series % 50 };
         // The labels that a series of a host usually has: three, of some length.
         writeln!(
             body,
-            "bench_usage{{instance=\"host-1:9100\",device=\"disk-{series:05}\",mode=\"idle\"}} {value}"
+            "bench_usage{{instance=\"host-1:9100\",device=\"disk-{series:05}\",rack=\"{}\"}} {value}",
+            series % ROUND_RULES
         )
         .expect("text grows");
     }

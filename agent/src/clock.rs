@@ -15,7 +15,8 @@ pub struct Clock {
 
 impl Clock {
     /// Goes on from `saved`: on the same boot by boottime, after a reboot by the wall clock (never
-    /// backwards), and from zero where nothing was saved.
+    /// backwards), and from the wall clock where nothing was saved: a timeline that began
+    /// at zero again would give the first messages after a loss the ids of those before it.
     pub fn resume(saved: Option<&SavedClock>) -> Clock {
         let boot_id = boot_id();
         let boottime = millis(ClockId::Boottime);
@@ -24,7 +25,7 @@ impl Clock {
                 saved.moment_ms + boottime.saturating_sub(saved.boottime_ms)
             }
             Some(saved) => saved.moment_ms + wall_ms().saturating_sub(saved.wall_ms),
-            None => 0,
+            None => wall_ms(),
         };
         Clock {
             boot_id: boot_id.into(),
@@ -123,7 +124,7 @@ mod tests {
                 "{got} not {wanted}"
             );
         };
-        within(&Clock::resume(None), 0);
+        within(&Clock::resume(None), wall_ms());
         within(
             &Clock::resume(Some(&saved(&boot_id(), 50_000, 5_000))),
             55_000,

@@ -219,7 +219,11 @@ impl<T: crate::Notifier + Hosted<Notifier>> notifier::exports::watchfire::plugin
     for NotifierExport<T>
 {
     fn describe() -> wire::Description {
-        description(T::package(), T::config_schema(), T::wants())
+        let mut all = description(T::package(), T::config_schema(), T::wants());
+        if T::folds_by_dedup_key() {
+            all.extra.push(("folds-by".into(), "dedup-key".into()));
+        }
+        all
     }
 
     fn configure(config: String) -> Result<(), wire::Error> {

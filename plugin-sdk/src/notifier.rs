@@ -96,6 +96,13 @@ pub trait Notifier: Sized + 'static {
         None
     }
 
+    /// Whether the service keeps one incident a `dedup_key`: a second `fire` joins it, and a `resolve` of
+    /// what is not open is dropped. An agent that lost its state then sends such a service a resolve for
+    /// everything that is fine, so that nothing stays open for ever. Say it only where that disturbs nobody.
+    fn folds_by_dedup_key() -> bool {
+        false
+    }
+
     /// Reads a table written as JSON and calls [`new`](Notifier::new), as the host does. Meant for tests.
     ///
     /// # Errors

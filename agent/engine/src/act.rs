@@ -50,12 +50,7 @@ impl Turn<'_> {
             return gone;
         };
         let more = alert.more.as_deref();
-        let labels = alert.labels();
-        let silenced = self
-            .state
-            .silences
-            .values()
-            .any(|silence| silence.recover && silence.covers(rule, &labels, self.now.wall));
+        let silenced = !self.silenced(rule, alert, |scope| scope.recover).is_empty();
         let held_back = more.is_some_and(|more| {
             let inhibited = more.muted_by.iter().any(|by| by.starts_with(INHIBITED));
             more.flapping || more.acknowledged_by.is_some() || inhibited
@@ -169,10 +164,15 @@ impl Turn<'_> {
     ) {
         let now = self.now.at;
         let allowed = self.host_allows(now);
+        let held = self.is_held_back(procedure);
         let Some(ledger) = self.state.ledgers.get_mut(key) else {
             return;
         };
         if !allowed {
+            return;
+        }
+        if procedure.mode != Mode::Observe && held {
+            self.hold_back(procedure, rule, alert, episode);
             return;
         }
         let said = ledger.said_for == Some(episode);

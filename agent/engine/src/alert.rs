@@ -1,7 +1,8 @@
 //! One alert: an instance of a rule, its machines, its episode, and what each notifier was told of it.
 
 use crate::buckets::Buckets;
-use crate::effect::{AlertSnapshot, AlertView};
+use crate::effect::{AlertSnapshot, AlertView, Reason};
+use crate::external::External;
 use crate::machine::Phase;
 use crate::model::{
     Instance, Labels, Moment, NotifierId, PerSeverity, Severities, Severity, WallTime,
@@ -58,10 +59,18 @@ pub(crate) struct More {
     /// Who mutes it now, for views.
     #[serde(skip)]
     pub(crate) muted_by: Vec<String>,
+    /// What closes all of its routes now, for views.
+    #[serde(skip)]
+    pub(crate) closed: Vec<String>,
     /// It was not observed in its rule's last round: its own record holds when it last was.
     pub(crate) lagging: bool,
     /// Raised by the agent or the engine about itself, not by a rule.
     pub(crate) meta: bool,
+    /// It fires, and that no route takes it was written down.
+    pub(crate) unrouted: bool,
+    /// Pushed from outside, not judged by a rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) external: Option<Box<External>>,
 }
 
 /// Start of a firing.
@@ -95,6 +104,19 @@ pub(crate) struct Told {
     pub(crate) waits_until: Option<Moment>,
     /// Start of the episode of which it was last told.
     pub(crate) heard: Option<Moment>,
+    /// What it would be told now if nobody forbade it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) withheld: Option<Withheld>,
+    /// It heard that the alert flaps, and not yet that it settled.
+    pub(crate) flap: bool,
+}
+
+/// A message that is not sent, and who forbids it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Withheld {
+    pub(crate) reason: Reason,
+    pub(crate) severity: Option<Severity>,
+    pub(crate) by: String,
 }
 
 impl Told {
@@ -103,6 +125,7 @@ impl Told {
         *self = Told {
             waits_until: self.waits_until,
             heard: self.heard,
+            flap: self.flap,
             ..Told::default()
         };
     }
@@ -184,6 +207,13 @@ impl Alert {
     /// Nothing pends, fires, recovers.
     pub(crate) fn is_quiet(&self) -> bool {
         self.phases == [Phase::Off; 4]
+    }
+
+    /// It was pushed from outside.
+    pub(crate) fn is_external(&self) -> bool {
+        self.more
+            .as_ref()
+            .is_some_and(|more| more.external.is_some())
     }
 
     pub(crate) fn more(&mut self) -> &mut More {
@@ -322,7 +352,8 @@ impl Alert {
             stale: !more.meta && self.is_stale(now, stale_after),
             flapping: more.flapping,
             acknowledged_by: more.acknowledged_by.as_deref().map(str::to_owned),
-            muted_by: more.muted_by.clone(),
+            muted_by: [&more.muted_by[..], &more.closed[..]].concat(),
+            external: more.external.as_ref().map(|external| external.view(now)),
             snapshot: self.snapshot(),
         }
     }

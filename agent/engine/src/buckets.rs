@@ -83,3 +83,64 @@ fn period(rule: AtLeast) -> u64 {
     let millis = u64::try_from(rule.period.as_millis()).unwrap_or(u64::MAX);
     millis.max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const TWO_OF_THREE: AtLeast = AtLeast {
+        m: 2,
+        of: 3,
+        period: Duration::from_secs(60),
+    };
+
+    /// Buckets after these verdicts, each at its second.
+    fn after(verdicts: &[(u64, bool)]) -> Buckets {
+        let mut buckets = Buckets::default();
+        for (at, breaches) in verdicts {
+            let breached = breaches.then_some(Severity::High).into_iter().collect();
+            buckets.put(TWO_OF_THREE, Moment(0), Moment(at * 1_000), breached);
+        }
+        buckets
+    }
+
+    #[test]
+    fn only_the_last_buckets_are_judged() {
+        let two = after(&[(0, true), (70, true)]);
+        for (at, wanted) in [
+            (70, Some(true)),
+            (179, Some(true)),
+            // The first left the last three; two more are not known.
+            (180, None),
+            (239, None),
+            (240, None),
+            (300, None),
+        ] {
+            let judged = two.judge(TWO_OF_THREE, Moment(0), Moment(at * 1_000), Severity::High);
+            assert_eq!(judged, wanted, "at {at}");
+        }
+        let judged = two.judge(TWO_OF_THREE, Moment(0), Moment(70_000), Severity::Low);
+        assert_eq!(judged, Some(false), "of another severity");
+        // An alignment that begins later: what lies ahead of now counts for nothing.
+        let judged = two.judge(TWO_OF_THREE, Moment(0), Moment(0), Severity::High);
+        assert_eq!(judged, None);
+    }
+
+    #[test]
+    fn the_last_verdict_of_a_bucket_counts_and_old_ones_go() {
+        assert_eq!(after(&[(0, true), (10, false)]).breaches(), 0);
+        assert_eq!(after(&[(0, false), (10, true)]).breaches(), 1);
+        assert_eq!(after(&[(0, true), (60, true), (120, true)]).breaches(), 3);
+        assert_eq!(after(&[(0, true), (60, true), (180, true)]).breaches(), 2);
+        let mut ahead = after(&[(600, true)]);
+        ahead.put(TWO_OF_THREE, Moment(0), Moment(0), Severities::NONE);
+        assert_eq!(ahead.breaches(), 0, "aligned anew");
+        let longer = AtLeast {
+            period: Duration::from_secs(90),
+            ..TWO_OF_THREE
+        };
+        ahead.put(longer, Moment(0), Moment(0), Severities::NONE);
+        assert_eq!(ahead.verdicts.len(), 1, "another period begins anew");
+    }
+}

@@ -2,26 +2,25 @@
 
 use crate::effect::Happening;
 use crate::input::{Command, CommandKind};
-use crate::model::{Fingerprint, ProcedureId};
+use crate::model::{Fingerprint, ProcedureId, RuleId};
 use crate::turn::Turn;
 use std::sync::Arc;
 
 impl Turn<'_> {
     pub(crate) fn command(&mut self, command: Command) {
         let Command { by, what } = command;
+        let about = match &what {
+            CommandKind::Acknowledge { alert } => self.rule_of(alert).map(|rule| (rule, *alert)),
+            _ => None,
+        };
         let did = match what {
             CommandKind::Acknowledge { alert } => self.acknowledge(&alert, &by),
-            CommandKind::Silence(silence) => {
-                let did = format!("silence {}: {}", silence.id, silence.reason);
-                self.dirty.silences.insert(silence.id.clone());
-                self.state.silences.insert(silence.id.clone(), silence);
-                did
-            }
-            CommandKind::Unsilence { id } => {
-                self.state.silences.remove(&id);
-                self.dirty.silences.insert(id.clone());
-                format!("ended silence {id}")
-            }
+            CommandKind::Silence(silence) => self.silence(silence),
+            CommandKind::Unsilence { id } => match self.end_silence(&id, format!("by {by}").into())
+            {
+                true => format!("ended silence {id}"),
+                false => format!("ended silence {id}, which is not there or over"),
+            },
             CommandKind::Pause => {
                 self.state.paused = true;
                 self.dirty.engine = true;
@@ -44,11 +43,12 @@ impl Turn<'_> {
                     ledger.exhausted = false;
                     ledger.starts.clear();
                 });
+                self.release(&procedure);
                 format!("reset {procedure}")
             }
         };
         self.event(
-            None,
+            about.as_ref().map(|(rule, alert)| (rule, alert)),
             Happening::Operator {
                 by: by.to_string(),
                 did,
@@ -56,10 +56,17 @@ impl Turn<'_> {
         );
     }
 
+    fn rule_of(&self, alert: &Fingerprint) -> Option<RuleId> {
+        let mut rules = self.state.rules.iter();
+        let (id, _) = rules.find(|(_, rule)| rule.alerts.contains_key(alert))?;
+        Some(id.clone())
+    }
+
     fn acknowledge(&mut self, alert: &Fingerprint, by: &Arc<str>) -> String {
-        let found = self.state.rules.iter().find_map(|(id, rule)| {
-            let alert = rule.alerts.get(alert)?;
-            Some((id.clone(), alert.instance.to_string()))
+        let rule = self.rule_of(alert);
+        let found = rule.and_then(|rule| {
+            let name = self.state.alert(&rule, alert)?.instance.to_string();
+            Some((rule, name))
         });
         let Some((rule, name)) = found else {
             return format!("acknowledged {alert}, which is not there");

@@ -123,9 +123,10 @@ impl Turn<'_> {
         let routes = routes.iter().filter_map(|at| self.policy.routes.get(*at));
         let steps = routes.flat_map(|route| &route.escalate);
         let mut listeners: Vec<NotifierId> = Vec::new();
-        for notifier in steps.flat_map(|step| &step.notify) {
-            if !listeners.contains(notifier) {
-                listeners.push(notifier.clone());
+        let named = steps.flat_map(|step| &step.notify);
+        for notifier in named.filter_map(|recipient| self.meant(recipient)) {
+            if !listeners.contains(&notifier) {
+                listeners.push(notifier);
             }
         }
         if listeners.is_empty() {
@@ -196,9 +197,10 @@ impl Turn<'_> {
             told.heard = begun;
         }
         told.content = cover.content;
+        told.withheld = None;
     }
 
-    fn superseded(&mut self, notifier: &NotifierId, old: &Item, by: Reason) {
+    pub(crate) fn superseded(&mut self, notifier: &NotifierId, old: &Item, by: Reason) {
         let what = Happening::Superseded {
             notifier: notifier.clone(),
             id: old.notification.id.clone(),

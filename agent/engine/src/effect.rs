@@ -4,6 +4,7 @@ use crate::model::{
     Fingerprint, Instance, Labels, Moment, NotificationId, NotifierId, ProcedureId, Severity,
     WallTime,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,7 +119,7 @@ pub enum Happening {
         value: Option<f64>,
         /// `threshold`, `gone`, `ttl`, `rule_removed`, `rule_changed`, `operator`, `meta`.
         cause: &'static str,
-        /// Who muted its notification, if anybody did.
+        /// Who forbids to speak of the firing alert (silences, inhibiting alerts, flapping), if anybody does.
         suppressed_by: Option<String>,
     },
     /// A notification was decided upon and stands in the outbox.
@@ -159,6 +160,17 @@ pub enum Happening {
         id: NotificationId,
         /// Why the newer one.
         by: Reason,
+    },
+    /// A notification would be due, and is not sent. Written once while message and cause stay the same.
+    Suppressed {
+        /// To whom; none: no route takes the alert.
+        notifier: Option<NotifierId>,
+        /// Which message.
+        reason: Reason,
+        /// At which severity.
+        severity: Option<Severity>,
+        /// Silences, inhibiting alerts, `flapping`, `acknowledged by …`, `stale: …`, with commas between.
+        by: String,
     },
     /// A notification was given up.
     DeadLetter {
@@ -221,6 +233,8 @@ pub enum ActionStep {
     VerifiedFail,
     /// No attempts are left.
     Exhausted,
+    /// It would start, but the record of earlier attempts was lost.
+    Held,
 }
 
 /// Why a notification is sent.
@@ -372,8 +386,22 @@ pub struct AlertView {
     pub flapping: bool,
     /// Who acknowledged.
     pub acknowledged_by: Option<String>,
-    /// Ids of silences, sources of inhibition.
+    /// `silence ID`, `maintenance ID`, `inhibited by ALERT`; where all of its routes are closed also
+    /// `schedule ID`, `outside schedule ID`.
     pub muted_by: Vec<String>,
+    /// Of an alert that was pushed from outside.
+    pub external: Option<ExternalView>,
     /// As a notification would show it; none before the first firing.
     pub snapshot: AlertSnapshot,
+}
+
+/// What the sender said of an alert that was pushed from outside.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExternalView {
+    /// Until it ends, unless it is pushed again.
+    pub ends_in: Duration,
+    /// As sent.
+    pub annotations: BTreeMap<Arc<str>, Arc<str>>,
+    /// Where the sender shows it.
+    pub link: Option<Arc<str>>,
 }

@@ -136,6 +136,7 @@ impl Turn<'_> {
     /// What the group's alerts are now, against what its notifier was told of them.
     fn content(&self, group: &Group, route: &RoutePolicy, live: &[Named]) -> Content {
         let mut content = Content::default();
+        let closed = self.closed(route).is_some();
         for (rule, fingerprint) in live {
             let Some(alert) = self.state.alert(rule, fingerprint) else {
                 continue;
@@ -160,7 +161,7 @@ impl Turn<'_> {
                 new: severity.is_some() && told.content != severity,
             };
             match severity {
-                Some(_) if more.flapping || self.is_held(rule, alert) => {
+                Some(_) if closed || more.flapping || self.is_held(rule, alert) => {
                     content.withheld |= told.content.is_some();
                 }
                 Some(_) => {

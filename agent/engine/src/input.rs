@@ -1,9 +1,10 @@
 //! Everything that can happen to the engine.
 
 use crate::model::{
-    Fingerprint, Instance, NotificationId, ProbeId, ProcedureId, RuleId, Severities, Severity,
-    WallTime,
+    Fingerprint, Instance, NotificationId, NotifierId, ProbeId, ProcedureId, RuleId, Severities,
+    Severity, WallTime,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +21,15 @@ pub enum Input {
     Action(ActionReport),
     /// An operator wants something.
     Command(Command),
+    /// Alerts came from outside: one batch of a sender.
+    Pushed(Vec<Pushed>),
     /// The agent observed something about itself.
     Condition(Condition),
+    /// The state of before was lost: the first input of an engine that begins without it.
+    Lost {
+        /// Notifiers whose service folds messages by their key and drops a resolve of what it does not show.
+        receivers: Vec<NotifierId>,
+    },
     /// The policy of this step is a new one; nothing else happens at this instant.
     Reload,
     /// The host was suspended, or stopped otherwise, for so long.
@@ -200,17 +208,20 @@ pub enum CommandKind {
 }
 
 /// A mute by an operator.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+///
+/// It holds while `from <= wall clock < until` and, where it names one, while its schedule is open.
+/// Bounds and what must be there: [`crate::silence::Refusal`].
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Silence {
     /// Its id.
     pub id: Arc<str>,
-    /// Rule ids, a trailing `*` matches any rest.
+    /// Rule ids, a trailing `*` matches any rest. Empty: every rule.
     pub rules: Vec<Arc<str>>,
-    /// Labels that must be equal.
-    pub labels: Vec<(Arc<str>, Arc<str>)>,
+    /// All of them must hold.
+    pub labels: Vec<LabelTest>,
     /// Inclusive.
     pub from: WallTime,
-    /// Exclusive.
+    /// Exclusive; at most a year after `from`.
     pub until: WallTime,
     /// Stops notifications.
     pub notify: bool,
@@ -220,6 +231,32 @@ pub struct Silence {
     pub owner: Arc<str>,
     /// Why.
     pub reason: Arc<str>,
+    /// It recurs: it holds only while this `[[schedule]]` is open. One that the configuration does
+    /// not know (any more) is never open: an alert too many is better than one that nobody hears.
+    #[serde(default)]
+    pub schedule: Option<Arc<str>>,
+    /// It ends at the first round in which it covers no firing alert any more, once it covered one.
+    #[serde(default)]
+    pub on_resolve: bool,
+    /// It ends when it covered no firing alert for so long while it held.
+    #[serde(default)]
+    pub idle: Option<Duration>,
+}
+
+/// One label of a silence. `alertname` and `rule` stand for the rule's id, `severity` for the
+/// alert's severity, where the alert has no label of that name; a missing label is empty.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct LabelTest {
+    /// The label's name.
+    pub name: Arc<str>,
+    /// What it is held against.
+    pub value: Arc<str>,
+    /// `value` is a regular expression, anchored at both ends.
+    #[serde(default)]
+    pub regex: bool,
+    /// The test holds when the label does not match.
+    #[serde(default)]
+    pub negated: bool,
 }
 
 /// Something the agent observed about itself: a meta-alert is on or off.
@@ -233,4 +270,21 @@ pub struct Condition {
     pub active: bool,
     /// The reason, for people.
     pub summary: Arc<str>,
+}
+
+/// One alert that somebody outside says is firing, or over.
+#[derive(Clone, Debug)]
+pub struct Pushed {
+    /// The sender's name of the alert as the rule, and its labels without the severity.
+    pub alert: Arc<Instance>,
+    /// How bad. Each severity of an alert ends by itself.
+    pub severity: Severity,
+    /// How long this holds unless it is pushed again; zero: it is over.
+    pub ttl: Duration,
+    /// For people.
+    pub summary: Option<Arc<str>>,
+    /// As sent.
+    pub annotations: BTreeMap<Arc<str>, Arc<str>>,
+    /// Where the sender shows it.
+    pub link: Option<Arc<str>>,
 }

@@ -1,7 +1,7 @@
 //! The alert engine: one pure function, [`step`]`(state, policy, input, now) -> effects`.
 //!
 //! ```text
-//!   Round, Timer, DeliveryReport, ActionReport, Command, Condition, Reload
+//!   Round, Timer, DeliveryReport, ActionReport, Command, Pushed, Condition, Reload
 //!        |
 //!        v                      +--> records   put or deleted in state.db   \
 //!   step(state, policy, now) ---+--> events    appended to the history       > one transaction, first
@@ -19,11 +19,14 @@
 
 mod act;
 mod alert;
+mod amnesia;
 mod buckets;
+pub mod calendar;
 mod command;
 mod composite;
 mod delivery;
 pub mod effect;
+mod external;
 mod group;
 pub mod input;
 mod judge;
@@ -32,15 +35,19 @@ mod metas;
 pub mod model;
 mod mute;
 mod outbox;
+pub mod pace;
 mod persist;
 pub mod policy;
 mod reconcile;
 mod recovery;
 mod reload;
+pub mod silence;
 mod state;
 mod turn;
+mod withheld;
 
 pub use effect::{Effects, Send, StartAttempt};
+pub use external::{PUSHED_MAX, RESOLVE_TIMEOUT};
 pub use input::Input;
 pub use policy::Policy;
 pub use state::{RestoreError, State, step};

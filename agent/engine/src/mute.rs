@@ -1,9 +1,10 @@
-//! Who is muted: silences (wall clock), inhibitions (other alerts), and how names are matched.
+//! Who is muted: silences, maintenance and closed routes (wall clock), inhibitions (other alerts), and
+//! how names are matched.
 
+use crate::alert::Alert;
 use crate::effect::Happening;
-use crate::input::Silence;
-use crate::model::{Fingerprint, Labels, RuleId, Severity, WallTime};
-use crate::policy::{AlertMatcher, InhibitPolicy};
+use crate::model::{Fingerprint, Labels, RuleId, Severity};
+use crate::policy::{AlertMatcher, InhibitPolicy, RoutePolicy};
 use crate::reconcile::Named;
 use crate::turn::Turn;
 use std::collections::BTreeSet;
@@ -20,8 +21,15 @@ pub(crate) fn name_matches(pattern: &str, rule: &RuleId) -> bool {
     }
 }
 
-fn any_matches(patterns: &[Arc<str>], rule: &RuleId) -> bool {
+pub(crate) fn any_matches(patterns: &[Arc<str>], rule: &RuleId) -> bool {
     patterns.iter().any(|pattern| name_matches(pattern, rule))
+}
+
+/// What a silence or a maintenance window stops.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scope {
+    pub(crate) notify: bool,
+    pub(crate) recover: bool,
 }
 
 /// An alert that fires, as a source of inhibition.
@@ -31,15 +39,6 @@ pub(crate) struct Source {
     pub(crate) fingerprint: Fingerprint,
     /// Those that its rule adds, too.
     pub(crate) labels: Labels,
-}
-
-impl Silence {
-    /// Whether it holds now for this alert.
-    pub(crate) fn covers(&self, rule: &RuleId, labels: &Labels, wall: WallTime) -> bool {
-        let rule_fits = self.rules.is_empty() || any_matches(&self.rules, rule);
-        let labels_fit = self.labels.iter().all(|(k, v)| labels.get(k) == Some(&**v));
-        self.from <= wall && wall < self.until && rule_fits && labels_fit
-    }
 }
 
 /// The names of firing alerts that mute this one.
@@ -54,13 +53,17 @@ fn inhibited_by(
         .iter()
         .filter(|policy| any_matches(&policy.target, rule));
     let mut mutes = policies.flat_map(|policy| {
+        // What stands on both sides mutes, and is not muted by its like: two such alerts would keep
+        // each other quiet, and nobody would hear of either (Alertmanager does the same).
+        let both = any_matches(&policy.source, rule);
         sources.iter().filter(move |source| {
             let itself = source.fingerprint == fingerprint;
-            let equal = policy
-                .equal
-                .iter()
-                .all(|name| labels.get(name) == source.labels.get(name));
-            !itself && equal && any_matches(&policy.source, &source.rule)
+            let like = both && any_matches(&policy.target, &source.rule);
+            let equal = policy.equal.iter().all(|name| {
+                let ours = labels.get(name).unwrap_or_default();
+                ours == source.labels.get(name).unwrap_or_default()
+            });
+            !itself && !like && equal && any_matches(&policy.source, &source.rule)
         })
     });
     mutes
@@ -70,7 +73,7 @@ fn inhibited_by(
 
 impl AlertMatcher {
     /// Whether a route takes an alert of this rule, at this severity, with these labels.
-    pub(crate) fn takes(&self, rule: &RuleId, severity: Severity, labels: &Labels) -> bool {
+    pub fn takes(&self, rule: &RuleId, severity: Severity, labels: &Labels) -> bool {
         let severity_fits = self.severity.is_empty() || self.severity.contains(&severity);
         let rule_fits = self.rule.is_empty() || any_matches(&self.rule, rule);
         severity_fits
@@ -119,11 +122,13 @@ impl Turn<'_> {
         for event in &mut events {
             if let (Happening::Transition { suppressed_by, .. }, Some(fingerprint)) =
                 (&mut event.what, event.fingerprint)
+                && let Some((rule, _)) = live.iter().find(|(_, f)| *f == fingerprint)
+                && let Some(alert) = self.state.alert(rule, &fingerprint)
             {
-                let named = live.iter().find(|(_, f)| *f == fingerprint);
-                let alert = named.and_then(|(rule, f)| self.state.alert(rule, f));
-                let more = alert.and_then(|alert| alert.more.as_ref());
-                *suppressed_by = more.and_then(|more| more.muted_by.first().cloned());
+                // The word that it is over passes all mutes; there is none of what pends.
+                let fires = alert.standing().severity().is_some();
+                let more = alert.more.as_ref().filter(|_| fires);
+                *suppressed_by = more.and_then(|more| more.suppressors());
             }
         }
         self.effects.events = events;
@@ -137,14 +142,7 @@ impl Turn<'_> {
             return;
         }
         let labels = alert.labels();
-        let silences = self
-            .state
-            .silences
-            .values()
-            .filter(|silence| silence.notify && silence.covers(rule, &labels, self.now.wall));
-        let mut muted_by: Vec<String> = silences
-            .map(|silence| format!("silence {}", silence.id))
-            .collect();
+        let mut muted_by = self.silenced(rule, alert, |scope| scope.notify);
         let by = inhibited_by(
             &self.policy.inhibitions,
             sources,
@@ -153,8 +151,74 @@ impl Turn<'_> {
             &labels,
         );
         muted_by.extend(by.map(|source| format!("{INHIBITED} {source}")));
+        let closed = self.closed_routes(rule, fingerprint);
         if let Some(alert) = self.state.alert_mut(rule, fingerprint) {
-            alert.more().muted_by = muted_by;
+            let more = alert.more();
+            more.muted_by = muted_by;
+            more.closed = closed;
         }
+    }
+
+    /// The silences and maintenance windows that hold now for this alert, of the wanted scope.
+    pub(crate) fn silenced(
+        &self,
+        rule: &RuleId,
+        alert: &Alert,
+        wanted: impl Fn(Scope) -> bool,
+    ) -> Vec<String> {
+        if self.state.silences.is_empty() && self.policy.maintenance.is_empty() {
+            return Vec::new();
+        }
+        let severity = alert.last_severity();
+        let labels = alert.labels();
+        let silences = self.state.silences.values().filter(|kept| {
+            let scope = Scope {
+                notify: kept.silence.notify,
+                recover: kept.silence.recover,
+            };
+            wanted(scope) && self.holds(kept) && kept.fits(rule, severity, &labels)
+        });
+        let windows = self.policy.maintenance.iter().filter(|window| {
+            let scope = Scope {
+                notify: window.notify,
+                recover: window.recover,
+            };
+            let now = self.now.wall;
+            wanted(scope)
+                && window.from.is_none_or(|from| from <= now)
+                && window.until.is_none_or(|until| now < until)
+                && window.schedule.as_ref().is_none_or(|id| self.is_open(id))
+                && window.matcher.takes(rule, severity, &labels)
+        });
+        silences
+            .map(|kept| format!("silence {}", kept.silence.id))
+            .chain(windows.map(|window| format!("maintenance {}", window.id)))
+            .collect()
+    }
+
+    /// Why a route says nothing now, but for resolves; none: it is open.
+    pub(crate) fn closed(&self, route: &RoutePolicy) -> Option<String> {
+        if let Some(id) = route.mute.iter().find(|id| self.is_open(id)) {
+            return Some(format!("schedule {id}"));
+        }
+        let outside = !route.active.is_empty() && !route.active.iter().any(|id| self.is_open(id));
+        outside.then(|| format!("outside schedule {}", route.active.join(", ")))
+    }
+
+    /// What closes all routes of the alert; empty where one is open, or none takes it.
+    fn closed_routes(&self, rule: &RuleId, fingerprint: &Fingerprint) -> Vec<String> {
+        let timed = |route: &RoutePolicy| !(route.active.is_empty() && route.mute.is_empty());
+        if !self.policy.routes.iter().any(timed) {
+            return Vec::new();
+        }
+        let mut why: Vec<String> = Vec::new();
+        for (at, _) in self.routed(rule, fingerprint) {
+            match self.policy.routes.get(at).and_then(|r| self.closed(r)) {
+                None => return Vec::new(),
+                Some(closed) if why.contains(&closed) => {}
+                Some(closed) => why.push(closed),
+            }
+        }
+        why
     }
 }

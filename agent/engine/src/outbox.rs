@@ -190,11 +190,10 @@ mod tests {
         assert_eq!(wait("a"), wait("a"));
         assert_ne!(wait("a"), wait("b"));
         for id in ["a", "b", "c", "d", "e"] {
-            assert!(
-                (4.0..=6.0).contains(&wait(id).as_secs_f64()),
-                "{:?}",
-                wait(id)
-            );
+            let wait = wait(id).as_secs_f64();
+            let spread = spread(7, &NotificationId::new(id), 1);
+            assert!((-1.0..=1.0).contains(&spread), "{spread}");
+            assert!((wait - 5.0 * (1.0 + 0.2 * spread)).abs() < 1e-6, "{wait}");
         }
     }
 }

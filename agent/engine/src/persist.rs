@@ -4,15 +4,16 @@
 //! default, so that a record of an older version can be read.
 
 use crate::alert::{Alert, More};
-use crate::effect::{Effects, Happening, RecordChange, Table};
+use crate::amnesia::Amnesia;
+use crate::effect::{Effects, Happening, Reason, RecordChange, Table};
 use crate::group::Group;
-use crate::input::Silence;
 use crate::machine::Phase;
 use crate::metas::meta;
-use crate::model::{Instance, Labels, Moment, Now, ProbeId, RuleId};
-use crate::outbox::{Slot, Subject};
+use crate::model::{Instance, Labels, Moment, NotifierId, Now, ProbeId, RuleId};
+use crate::outbox::{Item, Slot, Subject};
 use crate::policy::Policy;
 use crate::recovery::Ledger;
+use crate::silence::KeptSilence;
 use crate::state::{RestoreError, State};
 use crate::turn::Turn;
 use serde::de::DeserializeOwned;
@@ -45,10 +46,14 @@ struct AlertRecord {
 /// One place of the outbox as stored.
 #[derive(Serialize, Deserialize)]
 struct SlotRecord {
-    notifier: crate::model::NotifierId,
+    notifier: NotifierId,
     subject: Subject,
     slot: Slot,
 }
+
+/// A message that was under way when the process ended, and the reason of the newer one that goes out
+/// in its place.
+type Overtaken = (NotifierId, Item, Reason);
 
 /// The engine's own memory as stored.
 #[derive(Serialize, Deserialize)]
@@ -58,6 +63,8 @@ struct EngineRecord {
     paused: bool,
     #[serde(default)]
     host_starts: VecDeque<Moment>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    amnesia: Option<Amnesia>,
 }
 
 impl Turn<'_> {
@@ -134,6 +141,7 @@ impl Turn<'_> {
                 born: self.state.born,
                 paused: self.state.paused,
                 host_starts: self.state.host_starts.clone(),
+                amnesia: self.state.amnesia.clone(),
             };
             records.push(RecordChange {
                 table: Table::Engine,
@@ -176,10 +184,13 @@ impl State {
         let mut state = State::new(policy, now);
         let mut errors = Vec::new();
         let mut rounds: Vec<(RuleId, Moment)> = Vec::new();
+        let mut overtaken: Vec<Overtaken> = Vec::new();
         for (table, key, body) in rows {
             let read = match table {
                 Table::Alert => read(&body).map(|record| state.take_alert(record)),
-                Table::Outbox => read(&body).map(|record| state.take_slot(record, now)),
+                Table::Outbox => {
+                    read(&body).map(|record| overtaken.extend(state.take_slot(record, now)))
+                }
                 Table::Group => read::<Group>(&body).map(|group| {
                     state.groups.insert(key.clone(), group);
                 }),
@@ -187,8 +198,9 @@ impl State {
                     let key = (ledger.procedure.clone(), ledger.alert);
                     state.ledgers.insert(key, ledger);
                 }),
-                Table::Silence => read::<Silence>(&body).map(|silence| {
-                    state.silences.insert(silence.id.clone(), silence);
+                Table::Silence => read::<KeptSilence>(&body).map(|mut kept| {
+                    kept.prepare(policy);
+                    state.silences.insert(kept.silence.id.clone(), kept);
                 }),
                 Table::Engine => match key.strip_prefix(ROUND) {
                     Some(rule) => read(&body).map(|at| rounds.push((RuleId::new(rule), at))),
@@ -196,6 +208,7 @@ impl State {
                         state.born = record.born;
                         state.paused = record.paused;
                         state.host_starts = record.host_starts;
+                        state.amnesia = record.amnesia;
                     }),
                 },
             };
@@ -215,6 +228,9 @@ impl State {
         }
         let mut turn = Turn::new(&mut state, policy, now);
         turn.event(None, Happening::Back { from: "restart" });
+        for (notifier, item, by) in &overtaken {
+            turn.superseded(notifier, item, *by);
+        }
         turn.begin_anew(true);
         turn.lose_attempts();
         turn.reload();
@@ -241,17 +257,22 @@ impl State {
         rule.alerts.insert(instance.fingerprint, alert);
     }
 
-    /// What was under way may not have arrived: it is sent again, with the same id.
-    fn take_slot(&mut self, record: SlotRecord, now: Now) {
+    /// What was under way may not have arrived: it is sent again, with the same id, unless something
+    /// newer waits behind it already.
+    fn take_slot(&mut self, record: SlotRecord, now: Now) -> Option<Overtaken> {
         let SlotRecord {
             notifier,
             subject,
             mut slot,
         } = record;
-        if let Some(flying) = slot.flying.take()
-            && slot.waiting.is_none()
-        {
-            slot.waiting = Some(flying);
+        let mut overtaken = None;
+        if let Some(flying) = slot.flying.take() {
+            match &slot.waiting {
+                None => slot.waiting = Some(flying),
+                Some(newer) => {
+                    overtaken = Some((notifier.clone(), flying, newer.notification.reason));
+                }
+            }
         }
         if let Some(waiting) = &mut slot.waiting {
             waiting.next_at = waiting
@@ -261,6 +282,7 @@ impl State {
         let items = slot.waiting.iter().map(|item| item.order);
         self.decided = items.fold(self.decided, u64::max);
         self.outbox.insert((notifier, subject), slot);
+        overtaken
     }
 
     /// Alerts that were observed in their rule's last round have no row of their own for it.

@@ -1,8 +1,9 @@
 //! What the operator configured, as far as it concerns the engine. Built by the agent from a
 //! resolved configuration; replaced as a whole on reload.
 
+use crate::calendar::Calendar;
 use crate::model::{
-    Labels, NotifierId, PerSeverity, ProbeId, ProcedureId, RuleId, Severities, Severity,
+    Labels, NotifierId, PerSeverity, ProbeId, ProcedureId, RuleId, Severities, Severity, WallTime,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,12 @@ pub struct Policy {
     pub routes: Vec<RoutePolicy>,
     /// Which alerts mute which.
     pub inhibitions: Vec<InhibitPolicy>,
+    /// Windows in which alerts are muted by configuration.
+    pub maintenance: Vec<MaintenancePolicy>,
+    /// Schedules and on-call rotations.
+    pub calendar: Calendar,
+    /// How the regular expressions of silences are compiled.
+    pub regexes: Regexes,
     /// Recovery procedures.
     pub procedures: Vec<ProcedurePolicy>,
     /// All configured notifiers.
@@ -119,7 +126,11 @@ pub struct RoutePolicy {
     /// Which alerts it takes.
     pub matcher: AlertMatcher,
     /// To whom.
-    pub notify: Vec<NotifierId>,
+    pub notify: Vec<Recipient>,
+    /// Ids of schedules: while none of them is open the route is closed. Empty: always open.
+    pub active: Vec<Arc<str>>,
+    /// Ids of schedules: while one of them is open the route is closed.
+    pub mute: Vec<Arc<str>>,
     /// Label names, or `rule`; empty: every alert by itself.
     pub group_by: Vec<Arc<str>>,
     /// Wait before a group's first message; critical never waits.
@@ -140,7 +151,36 @@ pub struct EscalationStep {
     /// Counted from the first delivered fire.
     pub after: Duration,
     /// Who.
-    pub notify: Vec<NotifierId>,
+    pub notify: Vec<Recipient>,
+}
+
+/// Whom a route or an escalation step names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Recipient {
+    /// Always the same.
+    Notifier(NotifierId),
+    /// Whoever's turn it is.
+    OnCall {
+        /// Id of the `[[on_call]]`.
+        rotation: Arc<str>,
+        /// The first or the second in line.
+        rank: Rank,
+    },
+}
+
+/// A place in an on-call rotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// `ID`: whose turn it is.
+    Primary,
+    /// `ID:secondary`: whose turn is next.
+    Secondary,
+}
+
+impl<T: Into<NotifierId>> From<T> for Recipient {
+    fn from(id: T) -> Self {
+        Recipient::Notifier(id.into())
+    }
 }
 
 /// Empty lists match everything.
@@ -215,6 +255,58 @@ pub struct InhibitPolicy {
     pub target: Vec<Arc<str>>,
     /// Labels that must be equal; none: any firing alert of the source mutes the target.
     pub equal: Vec<Arc<str>>,
+}
+
+/// One `[[maintenance]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MaintenancePolicy {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Not before; none: no bound.
+    pub from: Option<WallTime>,
+    /// Not at or after; none: no bound.
+    pub until: Option<WallTime>,
+    /// Id of a schedule: only while that one is open.
+    pub schedule: Option<Arc<str>>,
+    /// Which alerts.
+    pub matcher: AlertMatcher,
+    /// Stops notifications.
+    pub notify: bool,
+    /// Stops recovery.
+    pub recover: bool,
+}
+
+/// Compiles regular expressions; handed in by the agent, so that the engine needs no regex engine.
+#[derive(Clone, Default)]
+pub struct Regexes(Option<Compile>);
+
+type Compile = Arc<dyn Fn(&str) -> Option<TextPattern> + std::marker::Send + Sync>;
+
+impl Regexes {
+    /// `compile` anchors at both ends, and answers none where the text is no regular expression.
+    pub fn new(
+        compile: impl Fn(&str) -> Option<TextPattern> + std::marker::Send + Sync + 'static,
+    ) -> Self {
+        Regexes(Some(Arc::new(compile)))
+    }
+
+    /// None: it is no regular expression, or there is nobody to compile it.
+    pub fn compile(&self, text: &str) -> Option<TextPattern> {
+        self.0.as_ref()?(text)
+    }
+}
+
+/// There is one way to compile in a process.
+impl PartialEq for Regexes {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.is_some() == other.0.is_some()
+    }
+}
+
+impl std::fmt::Debug for Regexes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Regexes")
+    }
 }
 
 /// One `[[recovery]]`.

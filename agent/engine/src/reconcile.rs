@@ -5,7 +5,7 @@ use crate::alert::{Alert, Told};
 use crate::effect::Reason;
 use crate::group;
 use crate::model::{Fingerprint, NotifierId, RuleId, Severity};
-use crate::policy::RoutePolicy;
+use crate::policy::{Recipient, RoutePolicy};
 use crate::turn::{Turn, is_due};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -43,6 +43,7 @@ impl Turn<'_> {
     /// The notify part of a round: every live alert, in order.
     pub(crate) fn notify_all(&mut self) {
         self.settle_metas();
+        self.tend_silences();
         let live = self.live();
         self.mute_all(&live);
         for (rule, fingerprint) in &live {
@@ -61,17 +62,17 @@ impl Turn<'_> {
 
     /// Repeats of alerts that go out in groups are their own messages.
     fn repeat_grouped(&mut self, rule: &RuleId, fingerprint: &Fingerprint) {
-        let routes = &self.policy.routes;
         for (route, notifier) in self.listeners(rule, fingerprint) {
             let told = self.told(rule, fingerprint, &notifier);
-            let at = route.or_else(|| routes.iter().position(|r| r.notify.contains(&notifier)));
+            let at = route.or_else(|| self.former_route(rule, fingerprint, &notifier));
             let (Some(alert), Some(route)) = (
                 self.state.alert(rule, fingerprint),
-                at.and_then(|at| routes.get(at)),
+                at.and_then(|at| self.policy.routes.get(at)),
             ) else {
                 continue;
             };
-            if !route.group_by.is_empty() && self.repeats(rule, alert, &told, route, &notifier) {
+            let grouped = !route.group_by.is_empty() && self.closed(route).is_none();
+            if grouped && self.repeats(rule, alert, &told, route, &notifier) {
                 let decision = Decision::plain(Reason::Repeat, alert.standing().severity());
                 self.queue_alert(rule, fingerprint, &notifier, decision);
             }
@@ -84,7 +85,7 @@ impl Turn<'_> {
     }
 
     /// Too many changes: one message, then silence until it settles.
-    fn flaps(&mut self, rule: &RuleId, fingerprint: &Fingerprint) {
+    pub(crate) fn flaps(&mut self, rule: &RuleId, fingerprint: &Fingerprint) {
         let now = self.now.at;
         let policy = self.policy.alerting.flapping;
         let Some(alert) = self.state.alert_mut(rule, fingerprint) else {
@@ -94,6 +95,7 @@ impl Turn<'_> {
             if let Some(more) = &mut alert.more {
                 more.flaps.clear();
                 more.flapping = false;
+                more.told.values_mut().for_each(|told| told.flap = false);
             }
             return;
         };
@@ -108,18 +110,53 @@ impl Turn<'_> {
         };
         more.flapping = starts;
         self.dirty.alerts.insert((rule.clone(), *fingerprint));
-        for (_, notifier) in self.routed(rule, fingerprint) {
+        for notifier in self.flap_audience(rule, fingerprint) {
             let decision = if starts {
                 let told = self.told(rule, fingerprint, &notifier);
                 Decision::plain(Reason::FlapStart, told.content)
             } else {
                 Decision::plain(Reason::FlapStop, content).saying(state)
             };
+            self.hears_of_flapping(rule, fingerprint, &notifier, starts);
             self.queue_alert(rule, fingerprint, &notifier, decision);
         }
     }
 
-    /// Notifiers of the matching routes, in order, each with its route; each once.
+    /// Who hears that an alert flaps, or settled: everybody on an open route, and whoever heard of its
+    /// beginning. To the others a closed route keeps quiet; what it comes to is told when it opens.
+    pub(crate) fn flap_audience(
+        &self,
+        rule: &RuleId,
+        fingerprint: &Fingerprint,
+    ) -> Vec<NotifierId> {
+        let heard = |id: &NotifierId| self.told(rule, fingerprint, id).flap;
+        let routed = self.routed(rule, fingerprint);
+        let alert = self.state.alert(rule, fingerprint);
+        let more = alert.and_then(|alert| alert.more.as_ref());
+        let former = more.into_iter().flat_map(|more| more.told.keys());
+        let former = former.filter(|id| heard(id) && !routed.iter().any(|(_, r)| r == *id));
+        let now = routed.iter().filter(|(at, id)| {
+            let route = self.policy.routes.get(*at);
+            heard(id) || route.is_some_and(|route| self.closed(route).is_none())
+        });
+        now.map(|(_, id)| id).chain(former).cloned().collect()
+    }
+
+    pub(crate) fn hears_of_flapping(
+        &mut self,
+        rule: &RuleId,
+        fingerprint: &Fingerprint,
+        notifier: &NotifierId,
+        starts: bool,
+    ) {
+        if let Some(alert) = self.state.alert_mut(rule, fingerprint) {
+            let told = alert.more().told.entry(notifier.clone()).or_default();
+            told.flap = starts;
+        }
+    }
+
+    /// Notifiers of the matching routes, in order, each once, with the first of its routes that is
+    /// open; if none is, with the first.
     pub(crate) fn routed(
         &self,
         rule: &RuleId,
@@ -145,9 +182,16 @@ impl Turn<'_> {
             if !route.matcher.takes(rule, severity, &labels) {
                 continue;
             }
-            for notifier in &route.notify {
-                if !found.iter().any(|(_, known)| known == notifier) {
-                    found.push((at, notifier.clone()));
+            for notifier in route.notify.iter().filter_map(|r| self.meant(r)) {
+                match found.iter_mut().find(|(_, known)| *known == notifier) {
+                    None => found.push((at, notifier)),
+                    Some((before, _)) if *before != at => {
+                        let before_is_closed = self.closed(&self.policy.routes[*before]).is_some();
+                        if before_is_closed && self.closed(route).is_none() {
+                            *before = at;
+                        }
+                    }
+                    Some(_) => {}
                 }
             }
             if !route.carry_on {
@@ -173,7 +217,9 @@ impl Turn<'_> {
     /// Every notifier that should hear of the alert, or did.
     fn reconcile(&mut self, rule: &RuleId, fingerprint: &Fingerprint) {
         let all = self.listeners(rule, fingerprint);
+        self.note_unrouted(rule, fingerprint, !all.is_empty());
         for (route, notifier) in all {
+            self.note_withheld(rule, fingerprint, route, &notifier);
             self.reconcile_with(rule, fingerprint, route, &notifier);
         }
         self.end_waits(rule, fingerprint);
@@ -252,10 +298,8 @@ impl Turn<'_> {
         route: Option<usize>,
         notifier: &NotifierId,
     ) {
-        let routes = &self.policy.routes;
-        // One that is no longer routed to hears on under the first route that names it.
-        let at = route.or_else(|| routes.iter().position(|r| r.notify.contains(notifier)));
-        let route = at.and_then(|at| Some((at, routes.get(at)?)));
+        let at = route.or_else(|| self.former_route(rule, fingerprint, notifier));
+        let route = at.and_then(|at| Some((at, self.policy.routes.get(at)?)));
         let told = self.told(rule, fingerprint, notifier);
         let Some(alert) = self.state.alert(rule, fingerprint) else {
             return;
@@ -264,13 +308,16 @@ impl Turn<'_> {
         if more.flapping {
             return;
         }
+        // A closed route says that it is over, and nothing else.
+        let closed = !more.meta && route.is_some_and(|(_, route)| self.closed(route).is_some());
         let desired = alert.standing().severity();
         if let Some((at, route)) = route
             && !route.group_by.is_empty()
             && !more.meta
             && !told.ends_only
         {
-            let news = desired.filter(|_| told.content != desired && !self.is_held(rule, alert));
+            let quiet = closed || self.is_held(rule, alert);
+            let news = desired.filter(|_| told.content != desired && !quiet);
             let over = desired.is_none() && told.content.is_some();
             if news.is_some() || over {
                 let labels = group::labels_of(route, alert);
@@ -281,7 +328,7 @@ impl Turn<'_> {
         let decision = match (desired, told.content) {
             (None, None) => None,
             (None, Some(_)) => Some(Decision::plain(Reason::Resolve, None)),
-            (Some(_), None) if told.ends_only => None,
+            (Some(_), None) if told.ends_only || closed => None,
             (Some(_), None) => {
                 let route = route.map(|(_, route)| route);
                 self.first(rule, fingerprint, route, notifier)
@@ -291,7 +338,7 @@ impl Turn<'_> {
                     .is_some_and(|(_, route)| self.repeats(rule, alert, &told, route, notifier));
                 repeats.then(|| Decision::plain(Reason::Repeat, desired))
             }
-            (Some(_), Some(_)) if told.ends_only || !more.muted_by.is_empty() => None,
+            (Some(_), Some(_)) if told.ends_only || closed || !more.muted_by.is_empty() => None,
             (Some(now), Some(before)) if now > before => {
                 Some(Decision::plain(Reason::Escalate, desired))
             }
@@ -300,6 +347,28 @@ impl Turn<'_> {
         if let Some(decision) = decision {
             self.queue_alert(rule, fingerprint, notifier, decision);
         }
+    }
+
+    /// The route under which a notifier that is no longer routed to hears on: one that takes the alert
+    /// and names it when it is on duty, else the first that could ever name it.
+    fn former_route(
+        &self,
+        rule: &RuleId,
+        fingerprint: &Fingerprint,
+        notifier: &NotifierId,
+    ) -> Option<usize> {
+        let alert = self.state.alert(rule, fingerprint)?;
+        let (severity, labels) = (alert.last_severity(), alert.labels());
+        let could = |recipient: &Recipient| recipient.may_be(self.policy, notifier);
+        let by_turns = |recipient: &Recipient| {
+            matches!(recipient, Recipient::OnCall { .. }) && could(recipient)
+        };
+        let routes = &self.policy.routes;
+        let first = routes.iter().position(|r| r.notify.iter().any(could))?;
+        let taken = routes.iter().position(|route| {
+            route.notify.iter().any(by_turns) && route.matcher.takes(rule, severity, &labels)
+        });
+        taken.or(Some(first))
     }
 
     /// Whether nothing may be said of the firing alert now: it is muted, or `hold` still runs.
@@ -364,6 +433,11 @@ impl Turn<'_> {
             return false;
         };
         let every = route.repeat[severity];
+        // Whose turn is over hears of changes, and is not reminded.
+        let on_duty = || {
+            let mut named = route.notify.iter();
+            named.any(|recipient| self.meant(recipient).as_ref() == Some(notifier))
+        };
         let due = told.delivered_at.map(|delivered| delivered + every);
         let still = self.in_round
             && !more.meta
@@ -373,6 +447,8 @@ impl Turn<'_> {
             && more.muted_by.is_empty()
             && more.acknowledged_by.is_none();
         still
+            && on_duty()
+            && self.closed(route).is_none()
             && !every.is_zero()
             && is_due(due, self.now.at)
             && !alert.is_stale(self.now.at, self.stale_after_of(rule))
@@ -386,31 +462,39 @@ impl Turn<'_> {
             return;
         };
         let Some(more) = &alert.more else { return };
-        let quiet = more.acknowledged_by.is_some() || !more.muted_by.is_empty() || more.flapping;
+        let hushed_by = more.hushers();
         let Some(severity) = alert.standing().severity() else {
             return;
         };
-        if quiet || more.meta {
+        if more.meta {
             return;
         }
         let routed = self.routed(rule, fingerprint);
         let routes: BTreeSet<usize> = routed.iter().map(|(route, _)| *route).collect();
         let mut steps = Vec::new();
         for route in routes.iter().filter_map(|at| policy.routes.get(*at)) {
-            let firsts = route
-                .notify
-                .iter()
-                .filter_map(|id| more.told.get(id)?.first_delivered_at);
+            if self.closed(route).is_some() {
+                continue;
+            }
+            let told = more.told.iter().filter(|(id, _)| {
+                let mut named = route.notify.iter();
+                named.any(|recipient| recipient.may_be(policy, id))
+            });
+            let firsts = told.filter_map(|(_, told)| told.first_delivered_at);
             let Some(first) = firsts.min() else { continue };
             for step in &route.escalate {
                 if self.now.at.since(first) >= step.after {
-                    steps.extend(step.notify.iter().cloned());
+                    steps.extend(step.notify.iter().filter_map(|r| self.meant(r)));
                 }
             }
         }
         for notifier in steps {
             let hears_anyway = routed.iter().any(|(_, id)| *id == notifier);
             if hears_anyway || self.told(rule, fingerprint, &notifier).content.is_some() {
+                continue;
+            }
+            if let Some(by) = &hushed_by {
+                self.withhold_step(rule, fingerprint, &notifier, severity, by);
                 continue;
             }
             self.ends_only(rule, fingerprint, &notifier);

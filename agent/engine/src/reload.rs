@@ -16,9 +16,12 @@ impl Turn<'_> {
             .state
             .rules
             .iter()
-            .filter(|(id, _)| !known.contains(id) && !is_meta(id))
+            .filter(|(id, _)| !known.contains(id) && !is_meta(id) && !self.state.is_external(id))
             .map(|(id, _)| id.clone())
             .collect();
+        for rule in &self.policy.rules {
+            self.end_pushed_under(&rule.id);
+        }
         for id in gone {
             self.remove_rule(&id);
         }
@@ -105,7 +108,8 @@ impl Turn<'_> {
         if !std::mem::take(&mut more.flapping) {
             return;
         }
-        for (_, notifier) in self.routed(id, fingerprint) {
+        for notifier in self.flap_audience(id, fingerprint) {
+            self.hears_of_flapping(id, fingerprint, &notifier, false);
             if self.told(id, fingerprint, &notifier).content.is_none() {
                 let decision = Decision::plain(Reason::FlapStop, None).saying("ok");
                 self.queue_alert(id, fingerprint, &notifier, decision);
@@ -142,7 +146,10 @@ impl Turn<'_> {
         }
         let groups = self.state.groups.iter().filter(|(_, group)| {
             let route = self.policy.routes.get(group.route);
-            !route.is_some_and(|route| route.notify.contains(&group.notifier))
+            !route.is_some_and(|route| {
+                let mut named = route.notify.iter();
+                named.any(|recipient| recipient.may_be(self.policy, &group.notifier))
+            })
         });
         let groups: Vec<String> = groups.map(|(key, _)| key.clone()).collect();
         for key in groups {

@@ -1,15 +1,17 @@
 //! Everything the engine remembers.
 
 use crate::alert::Alert;
+use crate::amnesia::Amnesia;
 use crate::effect::{AlertView, Effects, Table};
 use crate::group::Group;
-use crate::input::{Input, Silence};
+use crate::input::Input;
 use crate::model::{
     Fingerprint, Instance, Moment, NotifierId, Now, ProbeId, ProcedureId, RuleId, Severities,
 };
 use crate::outbox::{Slot, Subject};
-use crate::policy::Policy;
+use crate::policy::{Policy, ProcedurePolicy};
 use crate::recovery::Ledger;
+use crate::silence::KeptSilence;
 use crate::turn::Turn;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -32,7 +34,7 @@ pub struct State {
     pub(crate) outbox: BTreeMap<(NotifierId, Subject), Slot>,
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) ledgers: BTreeMap<(ProcedureId, Fingerprint), Ledger>,
-    pub(crate) silences: BTreeMap<Arc<str>, Silence>,
+    pub(crate) silences: BTreeMap<Arc<str>, KeptSilence>,
     pub(crate) paused: bool,
     /// No round since the start, the restart or the resume: what came due meanwhile waits for its data.
     pub(crate) unjudged: bool,
@@ -44,6 +46,8 @@ pub struct State {
     pub(crate) host_starts: VecDeque<Moment>,
     /// `stale_after` of each rule as of its last round.
     pub(crate) stale_after: BTreeMap<RuleId, Duration>,
+    /// The state before this one was lost, and what follows from it is under way.
+    pub(crate) amnesia: Option<Amnesia>,
 }
 
 /// All instances of one rule, or of one kind of meta-alert.
@@ -124,6 +128,7 @@ impl State {
             decided: 0,
             host_starts: VecDeque::new(),
             stale_after: BTreeMap::new(),
+            amnesia: None,
         }
     }
 
@@ -133,6 +138,7 @@ impl State {
             let waiting = slot.waiting.as_ref()?;
             slot.flying.is_none().then_some(waiting.next_at)
         });
+        let retries = retries.chain(self.next_expiry());
         if self.unjudged {
             return retries.min();
         }
@@ -216,6 +222,15 @@ impl State {
             .sum()
     }
 
+    /// Until when a procedure holds back after the state was lost; none: it does not.
+    pub fn held_until(&self, procedure: &ProcedurePolicy) -> Option<Moment> {
+        let until = self
+            .amnesia
+            .as_ref()?
+            .held_until(&procedure.id, procedure.window)?;
+        (self.last < until).then_some(until)
+    }
+
     /// Whether an operator paused recovery.
     pub fn is_paused(&self) -> bool {
         self.paused
@@ -231,8 +246,8 @@ impl State {
             .collect()
     }
 
-    /// Silences, by id.
-    pub fn silences(&self) -> impl Iterator<Item = &Silence> {
+    /// Silences, by id; those that are over for [`crate::silence::KEPT`] at most, too.
+    pub fn silences(&self) -> impl Iterator<Item = &KeptSilence> {
         self.silences.values()
     }
 
@@ -266,7 +281,9 @@ pub fn step(state: &mut State, policy: &Policy, input: Input, now: Now) -> Effec
         Input::Delivery(report) => turn.delivery(report),
         Input::Action(report) => turn.action(report),
         Input::Command(command) => turn.command(command),
+        Input::Pushed(batch) => turn.pushed(batch),
         Input::Condition(condition) => turn.condition(condition),
+        Input::Lost { receivers } => turn.lost(receivers),
         Input::Reload => turn.reload(),
         Input::Resumed { lost } => turn.resumed(lost),
     }

@@ -4,12 +4,14 @@
 //! composites, meta-alerts; then who is told (`notify`), then what is done (`act`). Everything else
 //! is taken in at once and acts where it must.
 
+use crate::calendar::Hours;
 use crate::effect::{Effects, Event, Happening};
 use crate::input::{ActionReport, Round};
 use crate::model::{Fingerprint, Moment, NotifierId, Now, ProcedureId, RuleId};
 use crate::outbox::Subject;
 use crate::policy::Policy;
 use crate::state::State;
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +41,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) dirty: Dirty,
     /// Time by itself acts at rounds alone: repeats, escalation steps.
     pub(crate) in_round: bool,
+    /// What the calendar says now.
+    pub(crate) hours: OnceCell<Hours>,
 }
 
 impl<'a> Turn<'a> {
@@ -51,6 +55,7 @@ impl<'a> Turn<'a> {
             effects: Effects::default(),
             dirty: Dirty::default(),
             in_round: false,
+            hours: OnceCell::new(),
         }
     }
 
@@ -81,14 +86,17 @@ impl<'a> Turn<'a> {
         }
         self.composites(judged);
         self.state.unjudged = false;
+        self.expire();
         self.failing_probes(&round.probes);
         self.notify_all();
+        self.recollect();
         self.act_all();
     }
 
     pub(crate) fn timer(&mut self) {
         // Retries before flushes: what was decided earlier goes out first (product.md, section 6).
         self.dispatch();
+        self.expire();
         self.flush_due();
     }
 
@@ -102,6 +110,7 @@ impl<'a> Turn<'a> {
     pub(crate) fn begin_anew(&mut self, unsure: bool) {
         self.state.boot = self.now.at;
         self.state.unjudged = true;
+        self.state.grant_grace();
         for probe in self.state.probes.values_mut() {
             probe.good = self.now.at;
         }
@@ -169,6 +178,7 @@ impl<'a> Turn<'a> {
                 } else if let Some(more) = &mut alert.more {
                     more.told.clear();
                     more.muted_by.clear();
+                    more.closed.clear();
                 }
                 self.dirty.alerts.insert((id.clone(), *fingerprint));
                 false

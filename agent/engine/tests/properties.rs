@@ -272,6 +272,7 @@ fn silence(at: u64) -> Silence {
         recover: false,
         owner: "test".into(),
         reason: "test".into(),
+        ..Silence::default()
     }
 }
 

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use watchfire_engine::model::Fingerprint;
 
 /// Events of a page unless the query says otherwise.
 const LIMIT_DEFAULT: usize = 100;
@@ -26,6 +27,23 @@ pub trait EventSource: Send + Sync {
         types: &[String],
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Value>, EventsError>>;
+
+    /// The newest events of an alert, oldest first; at most 1,000.
+    fn of_alert(&self, alert: Fingerprint) -> BoxFuture<'_, Result<Vec<Value>, EventsError>>;
+
+    /// The events of an alert from the sequence number `from` on, oldest first; at most 1,000.
+    fn of_alert_from(
+        &self,
+        alert: Fingerprint,
+        from: u64,
+    ) -> BoxFuture<'_, Result<Vec<Value>, EventsError>>;
+
+    /// The newest transitions that opened an episode, with a sequence number below `before`; newest first.
+    fn openings(&self, before: u64, limit: usize)
+    -> BoxFuture<'_, Result<Vec<Value>, EventsError>>;
+
+    /// Alerts of the history that a text may mean, as `{alert, fingerprint}`; at most 100.
+    fn known_alerts(&self, text: &str) -> BoxFuture<'_, Result<Vec<Value>, EventsError>>;
 
     /// Sizes, counts, bounds.
     fn stats(&self) -> BoxFuture<'_, Result<Value, EventsError>>;

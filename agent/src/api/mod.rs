@@ -9,13 +9,18 @@
 //!
 //! It owns no state of the pipeline: it reads views and asks with a reply, always under a limit.
 
+mod alertmanager;
+mod alerts;
 mod events;
 mod guard;
 mod health;
+mod incidents;
 mod metrics;
+mod order;
 mod recovery;
 mod serve;
 mod shape;
+mod silences;
 mod status;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -35,7 +40,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -111,9 +116,18 @@ impl Api {
             .route("/plugins", get(views::plugins))
             .route("/config", get(views::config))
             .route("/alerts", get(views::alerts))
+            .route("/alerts/find", get(alerts::find))
+            .route("/alerts/{fingerprint}", get(alerts::explain))
+            .route("/alerts/{fingerprint}/ack", post(alerts::acknowledge))
+            .route("/rules/{id}/explain", get(alerts::explain_rule))
+            .route("/incidents", get(incidents::incidents))
+            .route("/incidents/{id}", get(incidents::incident))
+            .route("/silences", get(silences::silences).post(silences::add))
+            .route("/silences/{id}", delete(silences::expire))
             .merge(health.clone());
         Router::new()
             .nest("/api/v1", views)
+            .nest("/api/v2", alertmanager::router())
             .merge(health)
             .route("/metrics", get(metrics::metrics))
             .route("/recovery/status", get(recovery::status))

@@ -1,8 +1,8 @@
 //! `/recovery`: what recovery does and did, and the four verbs of an operator.
 
-use super::shape::{seconds, time};
-use super::{Api, problem};
-use crate::pipeline::view::{AttemptView, CommandRequest, ProcedureView};
+use super::shape::{seconds, time, time_or_null};
+use super::{Api, order, problem};
+use crate::pipeline::view::{AttemptView, Order, ProcedureView};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -10,17 +10,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::oneshot;
 use watchfire_engine::input::CommandKind;
 use watchfire_engine::model::ProcedureId;
-
-/// How long the alert stage may take: it commits the command with its next input.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Bytes of a name that somebody gives for the record.
-const NAME_BYTES_MAX: usize = 100;
 
 /// `GET /recovery/status`.
 pub(super) async fn status(State(api): State<Api>) -> Json<Value> {
@@ -51,6 +42,7 @@ pub(super) fn procedure(procedure: &ProcedureView, recent: &[AttemptView]) -> Va
         "window_seconds": seconds(procedure.window),
         "cooldown_seconds": seconds(procedure.cooldown),
         "waiting_for_approval": procedure.waiting_for_approval,
+        "held_until": time_or_null(procedure.held_until),
         "recent": own.map(attempt).collect::<Vec<_>>(),
     })
 }
@@ -107,7 +99,7 @@ fn known(api: &Api, id: &str) -> Result<ProcedureId, Box<Response>> {
 /// The optional body of a verb.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Order {
+struct Verb {
     /// Who, for the record.
     by: Option<String>,
 }
@@ -115,7 +107,7 @@ struct Order {
 /// Hands a command to the alert stage and waits until it is committed.
 async fn command(api: &Api, body: &[u8], what: CommandKind) -> Response {
     let order = if body.is_empty() {
-        Order::default()
+        Verb::default()
     } else {
         match serde_json::from_slice(body) {
             Ok(order) => order,
@@ -127,21 +119,9 @@ async fn command(api: &Api, body: &[u8], what: CommandKind) -> Response {
             }
         }
     };
-    let by = order.by.as_deref().unwrap_or("api");
-    let by: Arc<str> = by[..by.floor_char_boundary(NAME_BYTES_MAX)].into();
-    let (reply, answer) = oneshot::channel();
-    let request = CommandRequest { by, what, reply };
-    let ask = async {
-        api.views.commands.send(request).await.ok()?;
-        answer.await.ok()
-    };
-    match tokio::time::timeout(COMMAND_TIMEOUT, ask).await {
-        Ok(Some(Ok(()))) => Json(json!({ "done": true })).into_response(),
-        Ok(Some(Err(reason))) => problem(StatusCode::CONFLICT, &reason),
-        Ok(None) => problem(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping"),
-        Err(_) => problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the alert stage did not answer within 5 s; whether it took the command shows in /recovery/status",
-        ),
+    let what = Order::Command(what);
+    match order::give(api, order.by.as_deref(), what).await {
+        Ok(()) => Json(json!({ "done": true })).into_response(),
+        Err(refusal) => refusal,
     }
 }

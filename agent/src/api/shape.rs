@@ -1,5 +1,6 @@
 //! How times, durations, alerts stand in JSON. Numbers that are none become null by themselves.
 
+use crate::pipeline::render::Renderer;
 use serde_json::{Value, json};
 use std::time::Duration;
 use watchfire_engine::effect::AlertView;
@@ -11,6 +12,19 @@ pub(super) fn time(at: WallTime) -> Value {
         .ok()
         .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
         .map_or(Value::Null, |at| format!("{at:.3}").into())
+}
+
+/// A time that somebody sends: RFC 3339.
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Time(pub(super) jiff::Timestamp);
+
+impl TryFrom<String> for Time {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let read = text.parse().map(Time);
+        read.map_err(|error| format!("{text:?} is no time such as 2026-01-31T12:00:00Z: {error}"))
+    }
 }
 
 /// Null for none.
@@ -26,6 +40,16 @@ pub(super) fn seconds(duration: Duration) -> Value {
 /// The time of this moment.
 pub(super) fn now() -> Value {
     format!("{:.3}", jiff::Timestamp::now()).into()
+}
+
+/// One alert with its summary as a notification would say it.
+pub(super) fn told(words: &Renderer<'_>, of: &AlertView) -> Value {
+    let mut shown = alert(of);
+    // What only pends, or a meta-alert says, has no words but its own.
+    if of.severity.is_some() {
+        shown["summary"] = words.alert(&of.snapshot).summary.into();
+    }
+    shown
 }
 
 /// One alert.

@@ -5,18 +5,20 @@ use crate::clock::Clock;
 use crate::config::Retention;
 use crate::plugin::{Generation, Notice};
 use crate::sandbox::{EventSink, PluginEvent};
-use crate::store::{EventType, Keep, StateStore};
+use crate::store::{EventType, Keep, RecorderView, StateStore, StoreError, StoredEvent};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, watch};
+use watchfire_engine::model::Fingerprint;
 
 /// Reads and cleans the store for the API.
 pub(super) struct History {
     store: StateStore,
     clock: Clock,
     generation: watch::Receiver<Arc<Generation>>,
+    samples: Option<RecorderView>,
 }
 
 impl History {
@@ -24,11 +26,13 @@ impl History {
         store: StateStore,
         clock: Clock,
         generation: watch::Receiver<Arc<Generation>>,
+        samples: Option<RecorderView>,
     ) -> Self {
         History {
             store,
             clock,
             generation,
+            samples,
         }
     }
 }
@@ -45,12 +49,36 @@ impl EventSource for History {
             let types = types.map_err(|error: crate::store::EventTypeError| {
                 EventsError::Question(error.to_string())
             })?;
-            let events = self.store.events(since, &types, limit).await;
-            let events = events.map_err(|error| EventsError::Store(error.to_string()))?;
-            Ok(events
-                .iter()
-                .map(crate::store::StoredEvent::to_json)
-                .collect())
+            shown(self.store.events(since, &types, limit).await)
+        })
+    }
+
+    fn of_alert(&self, alert: Fingerprint) -> BoxFuture<'_, Result<Vec<Value>, EventsError>> {
+        Box::pin(async move { shown(self.store.events_of_alert(alert).await) })
+    }
+
+    fn of_alert_from(
+        &self,
+        alert: Fingerprint,
+        from: u64,
+    ) -> BoxFuture<'_, Result<Vec<Value>, EventsError>> {
+        Box::pin(async move { shown(self.store.events_of_alert_from(alert, from).await) })
+    }
+
+    fn openings(
+        &self,
+        before: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Value>, EventsError>> {
+        Box::pin(async move { shown(self.store.openings(before, limit).await) })
+    }
+
+    fn known_alerts(&self, text: &str) -> BoxFuture<'_, Result<Vec<Value>, EventsError>> {
+        let text = text.to_owned();
+        Box::pin(async move {
+            let known = self.store.known_alerts(text).await;
+            let known = known.map_err(|error| EventsError::Store(error.to_string()))?;
+            Ok(known.iter().map(|known| json!(known)).collect())
         })
     }
 
@@ -58,7 +86,10 @@ impl EventSource for History {
         Box::pin(async move {
             let stats = self.store.stats().await;
             let stats = stats.map_err(|error| EventsError::Store(error.to_string()))?;
-            serde_json::to_value(stats).map_err(|error| EventsError::Store(error.to_string()))
+            let mut stats = serde_json::to_value(stats)
+                .map_err(|error| EventsError::Store(error.to_string()))?;
+            stats["history"] = json!(self.samples.as_ref().map(RecorderView::health));
+            Ok(stats)
         })
     }
 
@@ -70,6 +101,11 @@ impl EventSource for History {
             Ok(json!({ "deleted": cleaned.deleted, "unsound": cleaned.unsound }))
         })
     }
+}
+
+fn shown(read: Result<Vec<StoredEvent>, StoreError>) -> Result<Vec<Value>, EventsError> {
+    let events = read.map_err(|error| EventsError::Store(error.to_string()))?;
+    Ok(events.iter().map(StoredEvent::to_json).collect())
 }
 
 /// How long which events are kept.

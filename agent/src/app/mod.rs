@@ -2,6 +2,7 @@
 //! reverse. The only place that knows all parts.
 
 mod events;
+mod heartbeat;
 mod plugin_state;
 mod status;
 mod vitals;
@@ -16,7 +17,8 @@ use crate::plugin::cache::CodeCache;
 use crate::plugin::compile::Compiler;
 use crate::plugin::{Generation, Notice, Reloader, Setup};
 use crate::sandbox::{self, HostConfig, HostServices, Sandbox, SandboxSettings, TracingLog};
-use crate::store::{OpenError, Opened, StateStore};
+use crate::store::metrics::Recording;
+use crate::store::{KeepMetrics, OpenError, Opened, Recorder, RecorderView, StateStore};
 use crate::telemetry::log::LogHandle;
 use crate::telemetry::metrics::Metrics;
 use std::path::{Path, PathBuf};
@@ -25,8 +27,8 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use watchfire_engine::input::Condition;
-use watchfire_engine::model::{Instance, Labels, RuleId, Severity};
+use watchfire_engine::input::{Condition, Input};
+use watchfire_engine::model::{Instance, Labels, Now, RuleId, Severity};
 use watchfire_engine::{Effects, State};
 
 /// Stages drain for this long at shutdown; what is not sent by then stays in the outbox.
@@ -130,7 +132,21 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
         requests,
     };
     let (reloader, generation) = Reloader::start(setup).await;
+    let mut engine = engine;
+    if opened.lost.is_some() {
+        forget_all(&mut engine, &generation.borrow(), now);
+    }
 
+    let recording = record(&config, now);
+    let (recorder, recorded) = match recording {
+        Some(Recording {
+            recorder,
+            pasts,
+            done,
+        }) => (Some((recorder, pasts)), Some(done)),
+        None => (None, None),
+    };
+    let history = recorder.as_ref().map(|(recorder, _)| recorder.view());
     let over = conditions_over(&engine.0, &generation.borrow());
     let running = pipeline::spawn(pipeline::Parts {
         clock: clock.clone(),
@@ -138,6 +154,7 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
         engine,
         store: store.clone(),
         notices: notices_out,
+        recording: recorder,
         metrics: metrics.clone(),
     });
     if let Some(reason) = opened.lost {
@@ -162,6 +179,7 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
             store.clone(),
             clock.clone(),
             generation.clone(),
+            history.clone(),
         )),
         token: api::Token::load_or_create(&config.agent.data_dir)?,
     });
@@ -175,6 +193,12 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
             store.clone(),
             config_in,
             log,
+            history,
+        )),
+        tokio::spawn(heartbeat::beat(
+            generation.clone(),
+            running.views.clone(),
+            metrics.clone(),
         )),
         tokio::spawn(clean_up(store.clone(), clock.clone(), generation)),
         tokio::spawn(vitals::watch(clock, running.views.clone(), notices.clone())),
@@ -189,6 +213,9 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
     running.stop.send_replace(true);
     drop(notices);
     drain(running.stages).await;
+    if let Some(done) = recorded {
+        finish_history(done).await;
+    }
     stop_doors.send_replace(true);
     drain(doors).await;
     store.close().await;
@@ -346,6 +373,15 @@ fn conditions_over(state: &State, generation: &Generation) -> Vec<Condition> {
     .collect()
 }
 
+/// The engine begins in amnesia: what it says goes before anything else.
+fn forget_all(engine: &mut (State, Effects), generation: &Generation, now: Now) {
+    let receivers = generation.folding_notifiers();
+    let policy = &generation.config.policy;
+    let lost = watchfire_engine::step(&mut engine.0, policy, Input::Lost { receivers }, now);
+    engine.1.records.extend(lost.records);
+    engine.1.events.extend(lost.events);
+}
+
 /// `watchfire_state_lost` stays until the next start: silences and acknowledgements are gone, and
 /// somebody has to know.
 async fn tell_lost_state(notices: &mpsc::Sender<Notice>, reason: &str) {
@@ -357,7 +393,10 @@ async fn tell_lost_state(notices: &mpsc::Sender<Notice>, reason: &str) {
         )),
         severity: Severity::High,
         active: true,
-        summary: format!("the state was lost and begins anew: {reason}").into(),
+        summary: format!(
+            "the state was lost and begins anew, without silences, acknowledgements and the record of recovery: {reason}"
+        )
+        .into(),
     };
     // The alert stage outlives this call.
     let _ = notices.send(Notice::Condition(condition)).await;
@@ -400,6 +439,7 @@ async fn keep_last_good(
     store: StateStore,
     config: watch::Sender<Arc<Config>>,
     log: LogHandle,
+    history: Option<RecorderView>,
 ) {
     let mut kept: Option<[u8; 32]> = None;
     loop {
@@ -407,6 +447,9 @@ async fn keep_last_good(
         if kept != Some(live.source.digest) {
             kept = Some(live.source.digest);
             log.set_level(live.log.level);
+            if let Some(history) = &history {
+                history.keep(keep_metrics(&live));
+            }
             let texts = live.source.texts.iter();
             let texts = texts
                 .map(|(path, text)| (path.clone(), text.to_string()))
@@ -423,6 +466,32 @@ async fn keep_last_good(
         if generation.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Starts the history of samples. Without it everything but long windows over a restart works.
+fn record(config: &Config, now: Now) -> Option<Recording> {
+    Recorder::start(&config.agent.data_dir, keep_metrics(config), now)
+        .inspect_err(|error| {
+            tracing::error!(%error, "samples are not kept on disk: the thread cannot be started");
+        })
+        .ok()
+}
+
+fn keep_metrics(config: &Config) -> KeepMetrics {
+    KeepMetrics {
+        samples: config.retention.metrics,
+        rollups: config.retention.rollups,
+        bytes_max: config.retention.metrics_bytes_max,
+    }
+}
+
+/// Waits until the open chunks are written, within the limit of the stages.
+async fn finish_history(done: oneshot::Receiver<()>) {
+    if tokio::time::timeout(DRAIN, done).await.is_err() {
+        tracing::warn!(
+            "the history of samples was not written in time: up to 5 minutes of it are lost"
+        );
     }
 }
 

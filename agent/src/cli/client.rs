@@ -68,7 +68,26 @@ impl Client {
 
     /// Asks for a path; any status but those of health is a failure.
     pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
-        let (status, answer) = tokio::time::timeout(TIMEOUT, self.exchange(Method::GET, path))
+        self.ask(Method::GET, path, None).await
+    }
+
+    /// Changes something; `body` is JSON.
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.ask(Method::POST, path, Some(body)).await
+    }
+
+    /// Ends something; `body` is JSON.
+    pub(super) async fn delete(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.ask(Method::DELETE, path, Some(body)).await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
+        let (status, answer) = tokio::time::timeout(TIMEOUT, self.exchange(method, path, body))
             .await
             .map_err(|_| {
                 Failure::failed(format!(
@@ -88,7 +107,12 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, method: Method, path: &str) -> Result<(StatusCode, Value), Failure> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Value), Failure> {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|error| no_agent(&self.socket, &error))?;
@@ -98,7 +122,8 @@ impl Client {
             .uri(path)
             .header(header::HOST, "localhost")
             .header(header::CONNECTION, "close")
-            .body(Body::empty())?;
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body.map_or_else(Body::empty, |body| Body::from(body.to_string())))?;
         let ask = async {
             let (head, body) = sender.send_request(request).await?.into_parts();
             let body = to_bytes(Body::new(body), ANSWER_BYTES_MAX).await?;

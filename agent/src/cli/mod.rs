@@ -3,17 +3,25 @@
 //! Results go to stdout (with `--json` as JSON), everything else to stderr. Exit codes: 0 done, 1 failed,
 //! 2 usage, 78 configuration or state cannot be used.
 
+mod ack;
 mod alerts;
 mod check;
 mod client;
 pub mod compile;
 mod completions;
 mod events;
+mod explain;
+mod find;
+mod incident;
 mod plugin;
+mod replay;
 mod run;
 mod screen;
+mod silence;
+mod simulate;
 mod status;
 mod table;
+mod test;
 
 pub use run::RunOptions;
 
@@ -42,11 +50,22 @@ impl Cli {
         let nearest = match &self.command {
             Some(Command::Run(args)) => Some(&args.config),
             Some(Command::Check(args)) => Some(&args.config),
+            Some(Command::Replay(args)) => Some(&args.config),
             Some(Command::Status(args)) => Some(&args.config),
             Some(Command::Alerts(args)) => Some(&args.config),
             Some(Command::Events(args)) => Some(&args.config),
+            Some(Command::Ack(args)) => Some(&args.config),
+            Some(Command::Explain(args)) => Some(&args.config),
+            Some(Command::Incident(args)) => Some(&args.config),
+            Some(Command::Silence(command)) => Some(command.config()),
             Some(Command::Plugin(command)) => command.config(),
-            Some(Command::Completions(_) | Command::Compile(_)) | None => None,
+            Some(
+                Command::Completions(_)
+                | Command::Compile(_)
+                | Command::Test(_)
+                | Command::Simulate(_),
+            )
+            | None => None,
         };
         let nearest = nearest.and_then(|arg| arg.config.clone());
         Global {
@@ -87,10 +106,25 @@ enum Command {
     Run(run::Args),
     /// Check the configuration: all mistakes at once, and what to write instead
     Check(check::Args),
+    /// Test rules: samples on a virtual clock through the real rules, routes and recovery decisions
+    Test(test::Args),
+    /// Run tests and print what happens, line by line
+    Simulate(simulate::Args),
+    /// Let recorded samples pass through a configuration: what would have fired, been sent, been done
+    Replay(replay::Args),
     /// What the running agent is and what is wrong
     Status(status::Args),
     /// Alerts of the running agent
     Alerts(alerts::Args),
+    /// Acknowledge alerts: no more repeats, escalation and automation until they get worse or resolve
+    Ack(ack::Args),
+    /// Silences: add, list, expire
+    #[command(subcommand)]
+    Silence(silence::Command),
+    /// Why an alert is as it is, who heard of it and who did not
+    Explain(explain::Args),
+    /// Incidents: a list, or a document of one
+    Incident(incident::Args),
     /// History of the running agent
     Events(events::Args),
     /// Plugins: list, inspect, build, run
@@ -113,9 +147,16 @@ pub fn main(run_agent: impl FnOnce(RunOptions) -> Result<(), Failure>) -> ExitCo
         None => run_agent(run::Args::default().options(global)),
         Some(Command::Run(args)) => run_agent(args.options(global)),
         Some(Command::Check(args)) => check::check(&args, &global),
+        Some(Command::Test(args)) => test::test(&args, &global),
+        Some(Command::Simulate(args)) => simulate::simulate(&args, &global),
+        Some(Command::Replay(args)) => replay::replay_command(&args, &global),
         Some(Command::Status(args)) => status::status(&args, &global),
         Some(Command::Alerts(args)) => alerts::alerts(&args, &global),
         Some(Command::Events(args)) => events::events(&args, &global),
+        Some(Command::Ack(args)) => ack::ack(&args, &global),
+        Some(Command::Silence(command)) => silence::silence(&command, &global),
+        Some(Command::Explain(args)) => explain::explain(&args, &global),
+        Some(Command::Incident(args)) => incident::incident(&args, &global),
         Some(Command::Plugin(command)) => plugin::plugin(command, &global),
         Some(Command::Completions(args)) => completions::completions(&args, &mut Cli::command()),
     };

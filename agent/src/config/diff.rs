@@ -117,6 +117,19 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
         ("mail", old.mail != new.mail),
         ("rule", rule_order(old) != rule_order(new)),
         ("route", old_policy.routes != new_policy.routes),
+        (
+            "schedule",
+            old_policy.calendar.schedules != new_policy.calendar.schedules,
+        ),
+        (
+            "on_call",
+            old_policy.calendar.rotations != new_policy.calendar.rotations,
+        ),
+        (
+            "maintenance",
+            old_policy.maintenance != new_policy.maintenance,
+        ),
+        ("heartbeat", old.heartbeat != new.heartbeat),
         ("inhibit", old_policy.inhibitions != new_policy.inhibitions),
         ("alerting", old_policy.alerting != new_policy.alerting),
         ("delivery", old_policy.delivery != new_policy.delivery),

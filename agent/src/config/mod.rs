@@ -9,12 +9,14 @@
 //! Nothing here starts, opens or changes anything but the files it reads. A plugin that a table
 //! names need not exist; a rule, notifier, secret or command must.
 
+mod calendar;
 mod diff;
 mod environment;
 mod file;
 mod finding;
 mod include;
 mod known;
+mod layers;
 mod load;
 mod model;
 mod raw;
@@ -28,5 +30,7 @@ mod warn;
 pub use diff::{Changed, Changes, diff};
 pub use environment::Environment;
 pub use finding::{Finding, Level, render};
+pub use layers::{Document, Layer, from_layers};
 pub use load::{Loaded, Rejected, data_dir_of_broken, from_texts, load, summary};
 pub use model::*;
+pub use read::Join;

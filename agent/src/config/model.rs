@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use watchfire_engine::Policy;
 use watchfire_engine::model::{Labels, NotifierId, ProbeId, ProcedureId, RuleId};
+pub use watchfire_engine::pace::Adaptive;
 use watchfire_engine::policy::LabelMatcher;
 
 /// All of it, valid as a whole. Cheap to share; replaced as a whole on reload.
@@ -30,6 +31,8 @@ pub struct Config {
     pub commands: BTreeMap<String, CommandSpec>,
     /// `[mail]`.
     pub mail: Option<MailServer>,
+    /// `[heartbeat]`.
+    pub heartbeat: Option<HeartbeatConfig>,
     /// `[plugin.NAME]`: per component.
     pub plugins: BTreeMap<String, PluginConfig>,
     /// `[defaults]`: for dropped-in probes without a table.
@@ -135,6 +138,30 @@ pub struct Retention {
     pub alerts: Duration,
     /// Other events.
     pub events: Duration,
+    /// Samples.
+    pub metrics: Duration,
+    /// 5-minute roll-ups of samples.
+    pub rollups: Duration,
+    /// Bytes of samples and roll-ups on disk; the oldest go first.
+    pub metrics_bytes_max: u64,
+}
+
+/// `[heartbeat]`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HeartbeatConfig {
+    /// Where; with `{{secret:NAME}}` in it, perhaps as all of it.
+    pub url: Arc<str>,
+    /// How often.
+    pub every: Duration,
+}
+
+/// The address of a dead-man's switch is a key to it: it is never printed.
+impl std::fmt::Debug for HeartbeatConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HeartbeatConfig")
+            .field("every", &self.every)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `[plugin.NAME]`.
@@ -165,21 +192,6 @@ pub struct ProbeDefaults {
     pub jitter: Duration,
     /// Adaptive interval; none: fixed.
     pub adaptive: Option<Adaptive>,
-}
-
-/// `adaptive = { min, max, calm, grow, shrink }`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Adaptive {
-    /// Shortest interval.
-    pub min: Duration,
-    /// Longest interval.
-    pub max: Duration,
-    /// Healthy rounds before it grows.
-    pub calm: u32,
-    /// Factor up.
-    pub grow: f64,
-    /// Divisor down.
-    pub shrink: f64,
 }
 
 /// One `[[probe]]`.

@@ -3,6 +3,8 @@
 //! Only what is certain is said: a rule whose probe cannot be known before it runs gets no warning
 //! about that probe's interval.
 
+mod hours;
+
 use super::file::{At, Place, Role};
 use super::known;
 use super::model::{Config, ProbeConfig};
@@ -35,6 +37,7 @@ pub(super) fn warn(config: &Config, raw: &Raw, to: &Reader<'_>) {
     }
     packs(config, raw, to);
     notifiers(config, raw, to);
+    hours::warn(config, raw, to);
     for (recovery, policy) in raw.recoveries.iter().zip(&config.policy.procedures) {
         let at = recovery
             .cooldown
@@ -379,7 +382,7 @@ fn notifiers(config: &Config, raw: &Raw, to: &Reader<'_>) {
                 .notify
                 .iter()
                 .chain(steps)
-                .any(|notify| notify.as_str() == id)
+                .any(|notify| notify.may_be(policy, &notifier.id.value.as_str().into()))
         }) || policy
             .delivery
             .fallback

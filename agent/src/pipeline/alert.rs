@@ -13,8 +13,8 @@
 
 use super::evaluate::Judged;
 use super::judges::Active;
-use super::shown::{Shown, count_by_state, procedures, step_name};
-use super::view::{AlertsView, CommandRequest, PipelineView, RecoveryView};
+use super::shown::{Shown, count_by_state, procedures, raised_to, step_name};
+use super::view::{AlertsView, CommandRequest, Order, PipelineView, RecoveryView};
 use crate::clock::{Clock, SuspendWatch};
 use crate::plugin::{Generation, Notice};
 use crate::store::{Commit, EventType, NewEvent, StateStore};
@@ -29,6 +29,7 @@ use watchfire_engine::input::{
     ActionOutcome, ActionReport, Command, CommandKind, Condition, DeliveryOutcome, DeliveryReport,
 };
 use watchfire_engine::model::{Instance, Labels, Now, RuleId, Severity};
+use watchfire_engine::silence::SilenceStanding;
 use watchfire_engine::{Effects, Input, Send, StartAttempt, State, step};
 
 /// A longer sleep of the host is told to the engine; a shorter one is a late round like any other
@@ -154,7 +155,13 @@ impl Alert {
         // Evaluate went away only at shutdown.
         let _ = answer.send(Active::of(&self.state, &current.config.policy.rules));
         let changed = !effects.is_empty();
+        let raised: Vec<Severity> = effects.events.iter().filter_map(raised_to).collect();
         self.carry_out(effects, current, at, shown).await;
+        for severity in raised {
+            let delay = self.clock.now().at.since(at.at);
+            let histogram = self.metrics.detection_delay.with([severity.name()]);
+            histogram.observe_time(delay);
+        }
         self.metrics.rounds.inc();
         self.metrics.rounds_missed.add_count(u64::from(missed));
         self.metrics.round_duration.observe_time(closed.elapsed());
@@ -207,13 +214,24 @@ impl Alert {
         shown: &mut Shown,
     ) {
         let CommandRequest { by, what, reply } = request;
-        if let Some(refusal) = self.refusal(&what, current, shown) {
+        let refusal = match &what {
+            Order::Command(what) => self.refusal(what, current, shown),
+            Order::Push(batch) => {
+                let policy = &current.config.policy;
+                let mut refusals = batch.iter().map(|p| self.state.refuses(policy, p));
+                refusals.find_map(|refusal| refusal)
+            }
+        };
+        if let Some(refusal) = refusal {
             // The caller may have gone; nothing was done.
             let _ = reply.send(Err(refusal));
             return;
         }
-        self.take(Input::Command(Command { by, what }), current, shown)
-            .await;
+        let input = match what {
+            Order::Command(what) => Input::Command(Command { by, what }),
+            Order::Push(batch) => Input::Pushed(batch),
+        };
+        self.take(input, current, shown).await;
         // The caller may have gone; the command stands.
         let _ = reply.send(match &shown.store_error {
             None => Ok(()),
@@ -245,12 +263,36 @@ impl Alert {
                 (!waits)
                     .then(|| format!("{:?} does not wait for an approval now", procedure.as_str()))
             }
+            CommandKind::Silence(silence) => {
+                let refused = silence.check(&current.config.policy).err();
+                refused.map(|refusal| refusal.to_string())
+            }
+            CommandKind::Unsilence { id } => {
+                let wall = self.clock.now().wall;
+                let mut silences = self.state.silences();
+                match silences.find(|kept| kept.silence.id == *id) {
+                    None => Some(format!("no silence has the id {:?}", &**id)),
+                    Some(kept) if kept.standing(wall) == SilenceStanding::Expired => {
+                        Some(format!("silence {id} is over already"))
+                    }
+                    Some(_) => None,
+                }
+            }
             CommandKind::Acknowledge { alert } => {
                 let alerts = self.state.alerts();
                 let found = alerts
                     .iter()
-                    .any(|view| view.instance.fingerprint == *alert);
-                (!found).then(|| format!("no alert has the fingerprint {alert}"))
+                    .find(|view| view.instance.fingerprint == *alert);
+                match found {
+                    None => Some(format!(
+                        "no alert that is not ok has the fingerprint {alert}"
+                    )),
+                    Some(view) if view.severity.is_none() => Some(format!(
+                        "{} is {}: only what fires can be acknowledged",
+                        view.instance, view.state
+                    )),
+                    Some(_) => None,
+                }
             }
             _ => None,
         }
@@ -308,6 +350,10 @@ impl Alert {
             self.commit(records, rows, now, shown).await
         };
         for send in sends {
+            for (severity, delay) in shown.untold.told(&send, self.clock.now()) {
+                let histogram = self.metrics.delivery_delay.with([severity.name()]);
+                histogram.observe_time(delay);
+            }
             let id = send.notification.id.clone();
             let attempt = send.attempt;
             if self.sends.try_send((send, current.clone())).is_err() {
@@ -405,6 +451,9 @@ impl Alert {
                 suppressed_by,
             } => {
                 self.metrics.transitions.with([to.as_str()]).inc();
+                shown
+                    .untold
+                    .transition(event, from, to, suppressed_by.is_some());
                 tracing::info!(
                     alert,
                     from,
@@ -443,7 +492,7 @@ impl Alert {
                     let severity = severity.map_or("none", Severity::name);
                     let delay = Duration::from_millis(*delay_ms);
                     self.metrics
-                        .delivery_delay
+                        .acceptance_delay
                         .with([severity])
                         .observe_time(delay);
                     tracing::info!(alert, %notifier, %id, reason = reason.name(), attempt, delay_ms, "notification delivered");
@@ -453,6 +502,27 @@ impl Alert {
             }
             Happening::Superseded { notifier, id, by } => {
                 tracing::info!(alert, %notifier, %id, by = by.name(), "notification superseded");
+            }
+            Happening::Suppressed {
+                notifier,
+                reason,
+                severity,
+                by,
+            } => {
+                let notifier = notifier.as_ref().map_or("none", |id| id.as_str());
+                self.metrics
+                    .suppressed
+                    .with([notifier, reason.name()])
+                    .inc();
+                let severity = severity.map_or("none", Severity::name);
+                tracing::info!(
+                    alert,
+                    notifier,
+                    reason = reason.name(),
+                    severity,
+                    by,
+                    "notification suppressed"
+                );
             }
             Happening::DeadLetter {
                 notifier,
@@ -488,12 +558,14 @@ impl Alert {
         self.metrics.outbox_pending.set_count(outbox_pending);
         self.alerts.send_replace(Arc::new(AlertsView {
             alerts,
+            silences: self.state.silences().cloned().collect(),
             outbox_pending,
             last_seq: shown.last_seq,
             store_error: shown.store_error.clone(),
         }));
         shown.recovery.paused = self.state.is_paused() || current.config.policy.recover.paused;
-        shown.recovery.procedures = procedures(&self.state, current);
+        let now = self.clock.now();
+        shown.recovery.procedures = procedures(&self.state, current, now);
         self.recovery.send_replace(Arc::new(shown.recovery.clone()));
     }
 }

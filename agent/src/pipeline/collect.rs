@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use watchfire_engine::model::{Now, ProbeId};
+use watchfire_engine::pace::Pace;
 
 /// How long a round waits for its slower probes. Long enough for any local answer, short against the
 /// five seconds in which a breach has to become a transition. A probe whose last run took longer is
@@ -57,15 +58,13 @@ pub(super) struct Run {
 struct Turn {
     live: Arc<LiveProbe>,
     /// Current interval; differs from the configured one where it is adaptive.
-    every: Duration,
+    pace: Pace,
     /// When it is due next.
     next: Instant,
     /// A run is under way.
     busy: bool,
     /// The last run took longer than [`GRACE`].
     slow: bool,
-    /// Healthy rounds in a row, for the adaptive interval.
-    calm: u32,
     view: ProbeView,
 }
 
@@ -256,16 +255,16 @@ impl Timetable {
                     let same_pace = turn.live.config.every == config.every
                         && turn.live.config.adaptive == config.adaptive;
                     if !same_pace {
-                        turn.every = config.every;
+                        turn.pace = Pace::new(config.every);
                         turn.next = turn.next.min(now + config.every);
                     }
                     turn.live = live.clone();
                     turn.view.plugin = config.plugin.clone();
-                    turn.view.every = turn.every;
+                    turn.view.every = turn.pace.every;
                     turn
                 }
                 None => Turn {
-                    every: config.every,
+                    pace: Pace::new(config.every),
                     next: now
                         + spread(
                             config.id.as_str(),
@@ -274,7 +273,6 @@ impl Timetable {
                         ),
                     busy: false,
                     slow: false,
-                    calm: 0,
                     view: ProbeView {
                         id: config.id.clone(),
                         plugin: config.plugin.clone(),
@@ -311,9 +309,9 @@ impl Timetable {
                 continue;
             }
             let lateness = now - turn.next;
-            let passed = lateness.as_nanos() / turn.every.as_nanos().max(1);
+            let passed = lateness.as_nanos() / turn.pace.every.as_nanos().max(1);
             let passed = u32::try_from(passed).unwrap_or(u32::MAX);
-            turn.next += turn.every * passed.saturating_add(1);
+            turn.next += turn.pace.every * passed.saturating_add(1);
             due.missed = due.missed.saturating_add(passed);
             if turn.busy {
                 turn.view.skipped += 1;
@@ -321,7 +319,7 @@ impl Timetable {
             } else if room {
                 turn.busy = true;
                 due.start
-                    .push((turn.live.clone(), turn.every, lateness, !turn.slow));
+                    .push((turn.live.clone(), turn.pace.every, lateness, !turn.slow));
             } else {
                 due.missed = due.missed.saturating_add(1);
             }
@@ -349,34 +347,18 @@ impl Timetable {
                 turn.view.samples = 0;
             }
         }
-        let every = turn.adapted(run.result.is_err(), worried);
-        if every != turn.every {
-            turn.next = turn.next - turn.every + every;
-            turn.every = every;
+        let config = &turn.live.config;
+        let Some(adaptive) = &config.adaptive else {
+            return;
+        };
+        let before = turn.pace.every;
+        turn.pace
+            .adapt(adaptive, config.every, run.result.is_err(), worried);
+        let every = turn.pace.every;
+        if every != before {
+            turn.next = turn.next - before + every;
             turn.view.every = every;
         }
-    }
-}
-
-impl Turn {
-    /// The next interval (product.md C12).
-    fn adapted(&mut self, failed: bool, worried: bool) -> Duration {
-        let Some(adaptive) = self.live.config.adaptive else {
-            return self.live.config.every;
-        };
-        if failed {
-            self.calm = 0;
-            return self.live.config.every;
-        }
-        if worried {
-            self.calm = 0;
-            return self.every.div_f64(adaptive.shrink).max(adaptive.min);
-        }
-        self.calm = self.calm.saturating_add(1);
-        if self.calm > adaptive.calm {
-            return self.every.mul_f64(adaptive.grow).min(adaptive.max);
-        }
-        self.every
     }
 }
 

@@ -8,7 +8,8 @@ use super::judges::{Active, Ask, Judges};
 use super::view::{FamilyView, RuleView};
 use crate::plugin::{Generation, LiveRule};
 use crate::sandbox::types::{self, CallError, Kind, Verdicts};
-use crate::store::history::{FamilyView as Remembered, Presence};
+use crate::store::history::{FamilyView as Remembered, PastOf, Presence};
+use crate::store::{MetricsHealth, Recorder};
 use crate::telemetry::metrics::Metrics;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -44,6 +45,12 @@ pub(super) struct Evaluate {
     pub(super) series: mpsc::Receiver<oneshot::Sender<Vec<FamilyView>>>,
     pub(super) worried: watch::Sender<Arc<BTreeSet<ProbeId>>>,
     pub(super) views: watch::Sender<Arc<Vec<RuleView>>>,
+    /// Keeps the samples on disk and knows those of before; None: it could not be started.
+    pub(super) recorder: Option<Recorder>,
+    /// Its answers; bounded, the recorder waits.
+    pub(super) pasts: mpsc::Receiver<PastOf>,
+    /// What was counted of it so far.
+    pub(super) recorded: MetricsHealth,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -83,6 +90,12 @@ impl Evaluate {
                     let Ok(active) = answer.await else { break };
                     self.judges.settle(active);
                     self.publish(&views);
+                    self.ask_for_the_past();
+                    self.show_history();
+                }
+                Some(past) = self.pasts.recv() => {
+                    self.judges.history_mut().fill(past);
+                    self.ask_for_the_past();
                 }
                 Some(reply) = self.series.recv() => {
                     // A reader that went away needs no answer.
@@ -153,6 +166,11 @@ impl Evaluate {
                     .series
                     .with([probe.as_str()])
                     .set_count(absorbed.taken);
+                if let Some(recorder) = &self.recorder {
+                    let newest = self.judges.history().newest(probe);
+                    let samples = newest.map(|(series, point)| (series, point.value));
+                    recorder.record(probe, run.at, samples);
+                }
                 if absorbed.over_limit + absorbed.duplicates > 0 {
                     tracing::warn!(
                         probe = %probe,
@@ -164,6 +182,40 @@ impl Evaluate {
             }
             Err(_) => self.judges.failed(probe, run.at.at),
         }
+    }
+
+    /// Long windows want to know what was before; what finds no room is asked for after the next answer.
+    fn ask_for_the_past(&mut self) {
+        if let Some(recorder) = &self.recorder {
+            let history = self.judges.history_mut();
+            history.questions(|question| recorder.ask(question));
+        }
+    }
+
+    fn show_history(&mut self) {
+        let bytes = self.judges.history().long_bytes_reserved();
+        self.metrics.window_bytes.set_count(bytes);
+        let Some(recorder) = &self.recorder else {
+            return;
+        };
+        let health = recorder.view().health();
+        let metrics = &self.metrics;
+        metrics.history_degraded.set_flag(health.degraded.is_some());
+        metrics.history_bytes.set(health.bytes as f64);
+        metrics.history_series.set_count(health.series);
+        let oldest = health.oldest_ms.map_or(f64::NAN, |ms| ms as f64 / 1_000.0);
+        metrics.history_oldest.set(oldest);
+        let before = std::mem::replace(&mut self.recorded, health);
+        let now = &self.recorded;
+        metrics
+            .history_samples
+            .add_count(now.samples.saturating_sub(before.samples));
+        metrics
+            .history_dropped
+            .add_count(now.dropped.saturating_sub(before.dropped));
+        metrics
+            .history_chunk_bytes
+            .add_count(now.chunk_bytes.saturating_sub(before.chunk_bytes));
     }
 
     fn publish(&self, views: &BTreeMap<RuleId, RuleView>) {

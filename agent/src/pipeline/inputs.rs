@@ -7,20 +7,14 @@
 
 use crate::config::{Aggregate, InputConfig, RuleConfig};
 use crate::sandbox::types::Needs;
-use crate::store::history::{History, Presence, SeriesId};
-use crate::store::window::{Point, Window};
+use crate::store::history::{History, Need, Presence, SeriesId};
+use crate::store::long::Kept;
+use crate::store::window::{Point, Window, stale_after};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use watchfire_engine::input::Seen;
 use watchfire_engine::model::{Instance, Labels, Moment, Now, ProbeId, RuleId};
-
-/// A value that was not renewed for this many intervals of its probe does not hold any longer, as for
-/// `stale_after` (alerting.md 1.3).
-const STALE_INTERVALS: f64 = 2.5;
-
-/// The least of it (alerting.md 1.3).
-const STALE_MIN: Duration = Duration::from_secs(10);
 
 /// What a rule reads, and the plan by which it is read.
 #[derive(Debug)]
@@ -63,17 +57,32 @@ impl RuleInputs {
         }
     }
 
-    /// Windows that the history has to keep.
-    pub(super) fn windows(&self, needs: &Needs) -> impl Iterator<Item = (Arc<str>, Duration)> {
-        self.inputs.iter().filter_map(|input| {
+    /// Reads nothing.
+    #[cfg(test)]
+    pub(super) fn of_nothing(rule: RuleId) -> Self {
+        RuleInputs {
+            rule,
+            inputs: Vec::new(),
+            by: None,
+            selections: Vec::new(),
+            plan: Vec::new(),
+        }
+    }
+
+    /// What the history has to keep.
+    pub(super) fn windows(&self, needs: &Needs) -> impl Iterator<Item = Need> {
+        self.inputs.iter().flat_map(|input| {
             let wants_points = needs.points_of.iter().any(|name| **name == *input.name);
-            let back = if wants_points {
-                needs.back
-            } else {
-                Duration::ZERO
-            };
-            let over = input.over.unwrap_or_default().max(back);
-            (!over.is_zero()).then(|| (input.metric.clone(), over))
+            let aggregate = input.over.map(|over| (over, input.aggregate.into()));
+            let points = wants_points.then_some((needs.back, Kept::Points));
+            let kept = aggregate.into_iter().chain(points);
+            kept.filter(|(over, _)| !over.is_zero())
+                .map(|(over, kept)| Need {
+                    metric: input.metric.clone(),
+                    matches: input.matches.clone(),
+                    over,
+                    kept,
+                })
         })
     }
 
@@ -114,6 +123,14 @@ impl RuleInputs {
             .copied()
     }
 
+    /// Whether a series of the instance is known.
+    pub(super) fn is_planned(&self, instance: &Instance) -> bool {
+        // The plan stands in the order of labels.
+        self.plan
+            .binary_search_by(|place| place.instance.labels.cmp(&instance.labels))
+            .is_ok()
+    }
+
     /// The columns of this round: the instances of which a series was asked for in it.
     pub(super) fn columns(
         &self,
@@ -135,7 +152,7 @@ impl RuleInputs {
                 .flatten()
                 .filter_map(|id| ran.get(history.probe(*id)?));
             let Some(every) = every.max() else { continue };
-            let stale = every.mul_f64(STALE_INTERVALS).max(STALE_MIN);
+            let stale = stale_after(*every);
             let mut first = f64::NAN;
             for (at_input, (input, ids)) in self.inputs.iter().zip(&place.series).enumerate() {
                 let window = Window {
@@ -184,11 +201,21 @@ fn plan(
                 .push(*id);
         }
     }
+    let mut last: Arc<[ProbeId]> = Arc::default();
     places
         .into_iter()
-        .map(|(labels, series)| Place {
-            instance: Arc::new(Instance::new(rule.clone(), labels)),
-            series,
+        .map(|(labels, series)| {
+            let ids = series.iter().flatten();
+            let probes: BTreeSet<&ProbeId> = ids.filter_map(|id| history.probe(*id)).collect();
+            // Most places of a rule have the same probe: they share one list.
+            if !last.iter().eq(probes.iter().copied()) {
+                last = probes.into_iter().cloned().collect();
+            }
+            let instance = Instance::new(rule.clone(), labels).yielded_by(last.clone());
+            Place {
+                instance: Arc::new(instance),
+                series,
+            }
         })
         .collect()
 }
@@ -250,7 +277,12 @@ fn seen(series: &[Vec<SeriesId>], history: &History, first: f64) -> Seen {
         .map_or(&[][..], Vec::as_slice);
     let presence = |wanted: Presence| ids.iter().any(|id| history.presence(*id) == wanted);
     if presence(Presence::Now) {
-        if first.is_nan() {
+        // A window may hold values although nothing is known of now.
+        let known = ids.iter().any(|id| {
+            let last = history.last(*id);
+            history.presence(*id) == Presence::Now && last.is_some_and(|p| !p.value.is_nan())
+        });
+        if first.is_nan() || !known {
             Seen::Unknown
         } else {
             Seen::Value
@@ -267,7 +299,7 @@ fn points(ids: &[SeriesId], history: &History, now: Now, back: Duration) -> Vec<
     let since = now.at - back;
     let mut all = Vec::new();
     for id in ids {
-        history.points(*id, since, &mut all);
+        history.back(*id, now.at, back, &mut all);
     }
     all.retain(|point| point.at > since && point.at <= now.at);
     all.sort_by_key(|point| point.at);

@@ -10,26 +10,36 @@
 
 use super::inputs::{Columns, RuleInputs};
 use crate::plugin::LiveRule;
-use crate::sandbox::types::{self, CallError, Collection, Verdicts};
-use crate::store::history::{Absorbed, History};
+use crate::sandbox::types::{self, CallError, Collection, Needs, Verdicts};
+use crate::store::history::{Absorbed, History, Need};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use watchfire_engine::State;
-use watchfire_engine::input::{Observation, RuleRound};
-use watchfire_engine::model::{Fingerprint, Labels, Moment, Now, ProbeId, RuleId, Severities};
+use watchfire_engine::input::{Observation, RuleRound, Seen};
+use watchfire_engine::model::{
+    Fingerprint, Instance, Labels, Moment, Now, ProbeId, RuleId, Severities,
+};
 use watchfire_engine::policy::RulePolicy;
 
 /// Instances in one guest call. Bounds what crosses the boundary at once (4 MiB of hostcall fuel)
 /// with room for labels of 400 bytes an instance.
 const INSTANCES_A_CALL: usize = 5_000;
 
+/// As [`INSTANCES_A_CALL`] where the rule remembers: with 4 KiB of each, half of the 4 MiB.
+const REMEMBERING_A_CALL: usize = 500;
+
+/// Raw points in one guest call, 16 bytes each: 2 MiB.
+const POINTS_A_CALL: usize = 128 << 10;
+
 /// What the engine says after a round.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Active {
     /// Severities at which instances fire, by rule.
     pub(crate) firing: HashMap<RuleId, HashMap<Fingerprint, Severities>>,
-    /// Rules with an alert that is not ok, pending ones included.
+    /// Instances that are not plainly ok, pending ones included, by rule.
+    pub(crate) awaited: HashMap<RuleId, Vec<Arc<Instance>>>,
+    /// Rules with an alert that is not ok, meta-alerts and composites included.
     pub(crate) not_ok: BTreeSet<RuleId>,
 }
 
@@ -46,6 +56,9 @@ impl Active {
             }
         }
         active.not_ok = state.not_ok();
+        for rule in &active.not_ok {
+            active.awaited.insert(rule.clone(), state.awaited(rule));
+        }
         active
     }
 }
@@ -81,6 +94,10 @@ pub(crate) struct Judges {
     /// The rules' own memory as it was stored, for rules that are not taken up yet.
     memories: HashMap<RuleId, Memories>,
     active: Active,
+    /// Windows that are kept whether a rule wants them now or not.
+    keep: Vec<Need>,
+    /// Probes that are configured, and how each one's last run ended; none: it has not run yet.
+    probes: HashMap<ProbeId, Option<bool>>,
 }
 
 impl Judges {
@@ -96,7 +113,30 @@ impl Judges {
             order: Vec::new(),
             memories,
             active,
+            keep: Vec::new(),
+            probes: HashMap::new(),
         }
+    }
+
+    /// Keeps the windows of these rules too, which may be taken up later.
+    pub(crate) fn keep<'r>(&mut self, rules: impl IntoIterator<Item = &'r Arc<LiveRule>>) {
+        let windows = rules.into_iter().flat_map(|live| {
+            let inputs = RuleInputs::new(&live.config);
+            inputs.windows(&live.needs).collect::<Vec<_>>()
+        });
+        self.keep = windows.collect();
+    }
+
+    /// The process began anew: of the rules' memory there is what was stored.
+    pub(crate) fn restart(&mut self, mut memories: HashMap<RuleId, Memories>) {
+        for (id, judge) in &mut self.judges {
+            judge.memory = memories
+                .remove(id)
+                .unwrap_or_default()
+                .into_iter()
+                .collect();
+        }
+        self.memories = memories;
     }
 
     /// Takes up a set of rules: those that did not change keep their instances and memory. The history
@@ -128,9 +168,14 @@ impl Judges {
             .judges
             .values()
             .flat_map(|judge| judge.inputs.windows(&judge.live.needs))
+            .chain(self.keep.iter().cloned())
             .collect::<Vec<_>>();
         self.history.declare(windows);
         self.history.retain_probes(probes);
+        self.probes.retain(|probe, _| probes.contains(probe));
+        for probe in probes {
+            self.probes.entry(probe.clone()).or_default();
+        }
     }
 
     /// A probe answered; `labels` are added to its series.
@@ -141,11 +186,13 @@ impl Judges {
         collection: &Collection,
         labels: &Labels,
     ) -> Absorbed {
+        self.probes.insert(probe.clone(), Some(true));
         self.history.absorb(probe, at, collection, labels)
     }
 
     /// A probe failed.
     pub(crate) fn failed(&mut self, probe: &ProbeId, at: Moment) {
+        self.probes.insert(probe.clone(), Some(false));
         self.history.failed(probe, at);
     }
 
@@ -157,23 +204,31 @@ impl Judges {
         ran: &BTreeMap<ProbeId, Duration>,
         at: Now,
     ) -> Vec<RuleRound> {
+        for (probe, every) in ran {
+            self.history.expect(probe, *every);
+        }
         let mut due = BTreeMap::new();
         for (id, judge) in &mut self.judges {
-            if let Some(every) = judge.inputs.touched(&mut self.history, ran) {
-                due.insert(id.clone(), every);
+            let every = judge.inputs.touched(&mut self.history, ran);
+            let awaited = self.active.awaited.get(id).map_or(&[][..], Vec::as_slice);
+            let missing = missing(awaited, &judge.inputs, ran, &self.probes);
+            let every = every.max(missing.iter().map(|(_, every)| *every).max());
+            if let Some(every) = every {
+                due.insert(id.clone(), (every, missing));
             }
         }
         let mut rules = Vec::new();
         for id in &self.order {
-            let (Some(judge), Some(every)) = (self.judges.get(id), due.get(id).copied()) else {
+            let (Some(judge), Some((every, missing))) = (self.judges.get(id), due.remove(id))
+            else {
                 continue;
             };
             let columns = judge
                 .inputs
                 .columns(&self.history, &judge.live.needs, ran, at);
-            rules.push((judge, every, columns));
+            rules.push((judge, every, columns, missing));
         }
-        let asked = rules.iter().map(|(judge, _, columns)| {
+        let asked = rules.iter().map(|(judge, _, columns, _)| {
             let firing = self.active.firing.get(&judge.live.config.id);
             all_of(ask, judge, columns, firing, at)
         });
@@ -181,10 +236,14 @@ impl Judges {
         let round: Vec<RuleRound> = rules
             .into_iter()
             .zip(answers)
-            .map(|((judge, every, columns), answer)| {
+            .map(|((judge, every, columns, missing), answer)| {
                 let id = &judge.live.config.id;
                 let result = match answer {
-                    Ok(verdicts) => Ok(observations(columns, verdicts)),
+                    Ok(verdicts) => {
+                        let mut all = observations(columns, verdicts);
+                        all.extend(missing.into_iter().map(|(observation, _)| observation));
+                        Ok(all)
+                    }
                     Err(error) => {
                         tracing::warn!(rule = %id, outcome = error.name(), %error, "rule failed");
                         Err(error.to_string().into())
@@ -221,6 +280,11 @@ impl Judges {
         &self.history
     }
 
+    /// The samples, to take in the past of long windows.
+    pub(crate) fn history_mut(&mut self) -> &mut History {
+        &mut self.history
+    }
+
     /// A rule's use, while it is taken up.
     pub(crate) fn live(&self, rule: &RuleId) -> Option<&Arc<LiveRule>> {
         self.judges.get(rule).map(|judge| &judge.live)
@@ -249,6 +313,47 @@ impl Judges {
     }
 }
 
+/// Awaited instances without a series (after a restart, or because their probe was removed), each with
+/// the longest interval of its probes: absent where the probes answered without them, unknown where one
+/// of them failed or has not run yet, not mentioned while none of them ran. Where nobody can answer for
+/// an instance any more, each round does.
+fn missing(
+    awaited: &[Arc<Instance>],
+    inputs: &RuleInputs,
+    ran: &BTreeMap<ProbeId, Duration>,
+    probes: &HashMap<ProbeId, Option<bool>>,
+) -> Vec<(Observation, Duration)> {
+    // Of a dead-man rule that never saw a series the engine speaks itself, and nobody yields that one.
+    let is_itself = |one: &Instance| one.labels.is_empty() && one.probes.is_empty();
+    let unplanned = awaited
+        .iter()
+        .filter(|one| !inputs.is_planned(one) && !is_itself(one));
+    unplanned
+        .filter_map(|instance| {
+            let owners = instance.probes.iter();
+            let ends: Vec<Option<bool>> = owners.filter_map(|o| probes.get(o).copied()).collect();
+            let mine = |probe: &ProbeId| ends.is_empty() || instance.probes.contains(probe);
+            let every = ran.iter().filter(|(probe, _)| mine(probe));
+            let every = *every.map(|(_, every)| every).max()?;
+            let seen = if ends.iter().all(|end| *end == Some(true)) {
+                Seen::Absent
+            } else {
+                Seen::Unknown
+            };
+            let observation = Observation {
+                instance: instance.clone(),
+                seen,
+                breached: None,
+                value: f64::NAN,
+                limit: f64::NAN,
+                note: None,
+                memory: None,
+            };
+            Some((observation, every))
+        })
+        .collect()
+}
+
 /// Asks the component, in chunks; one failed chunk fails the rule.
 async fn all_of(
     ask: &impl Ask,
@@ -257,10 +362,11 @@ async fn all_of(
     firing: Option<&HashMap<Fingerprint, Severities>>,
     at: Now,
 ) -> Result<Verdicts, CallError> {
+    let a_call = instances_a_call(&judge.live.needs, columns);
     let mut all = Verdicts::default();
     let mut from = 0;
     while from < columns.instances.len() {
-        let to = columns.instances.len().min(from + INSTANCES_A_CALL);
+        let to = columns.instances.len().min(from + a_call);
         let batch = batch_of(judge, columns, firing, at, from..to);
         let mut part = ask.ask(&judge.live, batch).await?;
         let first = u32::try_from(from).unwrap_or(u32::MAX);
@@ -273,6 +379,19 @@ async fn all_of(
         from = to;
     }
     Ok(all)
+}
+
+/// How many instances fit into one call, by what the rule wants of each.
+fn instances_a_call(needs: &Needs, columns: &Columns) -> usize {
+    let most = if needs.memory {
+        REMEMBERING_A_CALL
+    } else {
+        INSTANCES_A_CALL
+    };
+    // Of each input that with the most points: usually all instances have as many.
+    let longest = |input: &Vec<Vec<(u64, f64)>>| input.iter().map(Vec::len).max().unwrap_or(0);
+    let points: usize = columns.points.iter().map(longest).sum();
+    most.min(POINTS_A_CALL / points.max(1)).max(1)
 }
 
 fn batch_of(
@@ -353,4 +472,85 @@ fn observations(columns: Columns, verdicts: Verdicts) -> Vec<Observation> {
             memory: memory.next().filter(|m| !m.is_empty()).map(Into::into),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a rule without any series is told of one awaited instance whose probes are `owners`, in a
+    /// round of `ran`; `probes` are configured and ended as told.
+    fn told(owners: &[&str], ran: &[&str], probes: &[(&str, Option<bool>)]) -> Option<(Seen, u64)> {
+        let rule = RuleId::new("r");
+        let owners: Vec<ProbeId> = owners.iter().copied().map(ProbeId::new).collect();
+        let instance = Instance::new(rule.clone(), Labels::default()).yielded_by(owners);
+        let every = |probe: &str| Duration::from_secs(if probe == "slow" { 60 } else { 10 });
+        let ran = ran.iter().map(|probe| (ProbeId::new(*probe), every(probe)));
+        let probes = probes
+            .iter()
+            .map(|(probe, end)| (ProbeId::new(*probe), *end));
+        let inputs = RuleInputs::of_nothing(rule);
+        let missing = missing(
+            &[Arc::new(instance)],
+            &inputs,
+            &ran.collect(),
+            &probes.collect(),
+        );
+        assert!(missing.len() <= 1);
+        missing
+            .first()
+            .map(|(observation, every)| (observation.seen, every.as_secs()))
+    }
+
+    #[test]
+    fn who_is_awaited_is_absent_once_its_own_probes_have_answered_without_it() {
+        let good = Some(true);
+        let absent = Some((Seen::Absent, 10));
+        let unknown = Some((Seen::Unknown, 10));
+        let both = [("a", good), ("b", good)];
+        assert_eq!(told(&["a"], &["a"], &both), absent);
+        assert_eq!(told(&["a"], &["b"], &both), None, "another probe's round");
+        assert_eq!(told(&["a"], &["a"], &[("a", Some(false))]), unknown);
+        assert_eq!(
+            told(&["a", "b"], &["a"], &[("a", good), ("b", None)]),
+            unknown,
+            "b has not run yet"
+        );
+        assert_eq!(
+            told(
+                &["a", "slow"],
+                &["a", "slow"],
+                &[("a", good), ("slow", good)]
+            ),
+            Some((Seen::Absent, 60))
+        );
+    }
+
+    #[test]
+    fn what_a_rule_wants_bounds_a_call() {
+        let fit = |memory: bool, points: usize| {
+            let needs = Needs {
+                memory,
+                ..Needs::default()
+            };
+            let columns = Columns {
+                points: vec![vec![vec![(0, 0.0); points]; 2]],
+                ..Columns::default()
+            };
+            instances_a_call(&needs, &columns)
+        };
+        assert_eq!(fit(false, 0), INSTANCES_A_CALL);
+        assert_eq!(fit(true, 0), REMEMBERING_A_CALL);
+        assert_eq!(fit(false, 720), 182);
+        assert_eq!(fit(true, POINTS_A_CALL * 2), 1, "never none");
+    }
+
+    #[test]
+    fn whose_probe_was_removed_is_absent_from_every_round() {
+        let good = Some(true);
+        let absent = Some((Seen::Absent, 10));
+        assert_eq!(told(&["gone"], &["b"], &[("b", good)]), absent);
+        assert_eq!(told(&[], &["b"], &[("b", good)]), absent, "an old record");
+        assert_eq!(told(&["gone"], &[], &[("b", good)]), None);
+    }
 }

@@ -35,8 +35,8 @@ pub mod view;
 
 use crate::clock::Clock;
 use crate::plugin::{Generation, Notice};
-use crate::store::StateStore;
-use crate::store::history::{History, Limits};
+use crate::store::history::{History, Limits, PastOf};
+use crate::store::{MetricsHealth, Recorder, StateStore};
 use crate::telemetry::metrics::Metrics;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -74,6 +74,8 @@ pub struct Parts {
     pub store: StateStore,
     /// Conditions and events of other parts of the agent.
     pub notices: mpsc::Receiver<Notice>,
+    /// Keeps the samples on disk; None: it could not be started.
+    pub recording: Option<(Recorder, mpsc::Receiver<PastOf>)>,
     /// Own metrics.
     pub metrics: Arc<Metrics>,
 }
@@ -97,8 +99,18 @@ pub fn spawn(parts: Parts) -> Running {
         engine,
         store,
         notices,
+        recording,
         metrics,
     } = parts;
+    let mut history = History::new(Limits::default());
+    let (recorder, pasts) = match recording {
+        Some((recorder, pasts)) => {
+            history.has_past();
+            (Some(recorder), pasts)
+        }
+        // Of a sender that is gone nothing is heard.
+        None => (None, mpsc::channel(1).1),
+    };
     let (state, boot) = engine;
     let (stop, stopped) = watch::channel(false);
     let (batches_in, batches) = mpsc::channel(ROUNDS_IN_FLIGHT);
@@ -135,7 +147,10 @@ pub fn spawn(parts: Parts) -> Running {
         stop: stopped,
     };
     let evaluate = evaluate::Evaluate {
-        judges: judges::Judges::new(History::new(Limits::default()), memories, active),
+        judges: judges::Judges::new(history, memories, active),
+        recorder,
+        pasts,
+        recorded: MetricsHealth::default(),
         batches,
         judged: judged_in,
         series,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use watchfire_engine::effect::AlertView;
-use watchfire_engine::input::CommandKind;
+use watchfire_engine::input::{CommandKind, Pushed};
 use watchfire_engine::model::{Labels, NotifierId, ProbeId, ProcedureId, RuleId, Series, WallTime};
+use watchfire_engine::silence::KeptSilence;
 
 /// Read ends of all views, and the ways to ask. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -35,9 +36,18 @@ pub struct CommandRequest {
     /// Who.
     pub by: Arc<str>,
     /// What.
-    pub what: CommandKind,
+    pub what: Order,
     /// `Ok` once it is committed; else why it cannot be done, for people.
     pub reply: oneshot::Sender<Result<(), String>>,
+}
+
+/// What comes in from outside the pipeline.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// An operator wants something.
+    Command(CommandKind),
+    /// A sender says which alerts hold.
+    Push(Vec<Pushed>),
 }
 
 /// One probe.
@@ -87,6 +97,8 @@ pub struct RuleView {
 pub struct AlertsView {
     /// Ordered by rule, then labels; meta-alerts included.
     pub alerts: Vec<AlertView>,
+    /// Silences, by id; those that are over for some days, too.
+    pub silences: Vec<KeptSilence>,
     /// Undelivered notifications.
     pub outbox_pending: usize,
     /// Sequence number of the newest event.
@@ -152,6 +164,8 @@ pub struct ProcedureView {
     pub cooldown: Duration,
     /// Alerts for which it waits for approval.
     pub waiting_for_approval: Vec<String>,
+    /// The state was lost, and with it the record of attempts: it starts nothing by itself before.
+    pub held_until: Option<WallTime>,
 }
 
 /// One attempt.

@@ -32,6 +32,24 @@ pub struct Generation {
     pub status: Vec<UseStatus>,
 }
 
+impl Generation {
+    /// Notifiers whose plugin says that its service keeps one incident a key.
+    pub fn folding_notifiers(&self) -> Vec<NotifierId> {
+        let folds = |live: &LiveNotifier| {
+            let plugin = self.plugins.plugins.get(&live.config.plugin);
+            let running = plugin.and_then(|plugin| plugin.running.as_ref());
+            running.is_some_and(|installed| {
+                let extra = &installed.description.extra;
+                extra
+                    .iter()
+                    .any(|(k, v)| k == "folds-by" && v == "dedup-key")
+            })
+        };
+        let all = self.notifiers.iter().filter(|(_, live)| folds(live));
+        all.map(|(id, _)| id.clone()).collect()
+    }
+}
+
 /// A probe that took its configuration.
 #[derive(Clone, Debug)]
 pub struct LiveProbe {

@@ -105,6 +105,7 @@ impl NewEvent {
             Happening::Queued { .. }
             | Happening::Delivered { .. }
             | Happening::Superseded { .. }
+            | Happening::Suppressed { .. }
             | Happening::DeadLetter { .. } => EventType::Notification,
             Happening::Action { .. } => EventType::Action,
             Happening::Operator { .. } => EventType::Operator,
@@ -150,6 +151,19 @@ pub struct StoredEvent {
 }
 
 impl StoredEvent {
+    /// Whether an alert began to fire here.
+    pub fn opens_an_episode(&self) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Change<'a> {
+            from: std::borrow::Cow<'a, str>,
+            to: std::borrow::Cow<'a, str>,
+        }
+        let fires = |state: &str| state.starts_with("firing:") || state.starts_with("recovering:");
+        self.event.kind == EventType::Transition
+            && serde_json::from_str::<Change<'_>>(&self.event.body)
+                .is_ok_and(|change| fires(&change.to) && !fires(&change.from))
+    }
+
     /// As the API shows it: the body's fields beside those of the row.
     pub fn to_json(&self) -> serde_json::Value {
         let NewEvent {
@@ -189,7 +203,7 @@ impl StoredEvent {
 /// How long events are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keep {
-    /// Transitions, notifications, actions.
+    /// Transitions, notifications, actions, and what operators did about them.
     pub alerts: Duration,
     /// All others.
     pub others: Duration,
@@ -199,10 +213,11 @@ impl Keep {
     /// Of one type.
     pub fn of(&self, kind: EventType) -> Duration {
         match kind {
-            EventType::Transition | EventType::Notification | EventType::Action => self.alerts,
-            EventType::Reload | EventType::Operator | EventType::Plugin | EventType::System => {
-                self.others
-            }
+            EventType::Transition
+            | EventType::Notification
+            | EventType::Action
+            | EventType::Operator => self.alerts,
+            EventType::Reload | EventType::Plugin | EventType::System => self.others,
         }
     }
 }
@@ -246,6 +261,32 @@ mod tests {
         assert_eq!(shown["to"], "firing:warning");
         assert_eq!(shown["value"], 91.5);
         assert_eq!(shown["episode"], 3);
+    }
+
+    #[test]
+    fn an_episode_opens_with_the_first_firing() {
+        let event = NewEvent::of_agent(
+            EventType::Transition,
+            Moment(0),
+            WallTime(0),
+            &serde_json::json!({}),
+        );
+        for (from, to, opens) in [
+            ("ok", "firing:warning", true),
+            ("pending", "firing:critical", true),
+            ("firing:warning", "firing:critical", false),
+            ("recovering:warning", "firing:warning", false),
+            ("firing:warning+stale", "ok", false),
+            ("ok", "pending", false),
+        ] {
+            let body = serde_json::json!({ "from": from, "to": to }).to_string();
+            let event = event.clone();
+            let stored = StoredEvent {
+                seq: 1,
+                event: NewEvent { body, ..event },
+            };
+            assert_eq!(stored.opens_an_episode(), opens, "{from} to {to}");
+        }
     }
 
     #[test]

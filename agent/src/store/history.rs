@@ -1,18 +1,26 @@
 //! The recent samples of all series, in memory: what rules and `/metrics` read.
 //!
-//! Owned by the collect stage. A series is interned once, under the labels it has with the host's
+//! Owned by the evaluate stage. A series is interned once, under the labels it has with the host's
 //! added; from then on it is a [`SeriesId`]. How much of it is kept depends on who asks: the last two
-//! points always, more only for metrics over which a rule declared a window ([`History::declare`]).
-//! Lost with the process; nothing here touches the disk.
+//! points always, more only for metrics over which a rule declared a window ([`History::declare`]):
+//! up to 2 h all points, of longer windows running aggregates ([`super::long`]). Nothing here touches
+//! the disk; who does ([`super::metrics`]) answers the [`Question`]s for what was before this process.
 //!
 //! Invariant: an id that was handed out by [`History::select`] stays valid until the next call that
 //! takes `&mut self`; ids of forgotten series are given again.
 
-use super::ring::Ring;
-use super::window::{self, Point, Window};
-use crate::config::Aggregate;
+mod declare;
+mod entry;
+mod forget;
+mod read;
+
+pub use declare::{Need, PastOf, Question};
+
+use super::window::{self, Point};
 use crate::sandbox::types::{Collection, Family, FamilyKind};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use declare::{Declared, fits};
+use entry::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use watchfire_engine::model::{Labels, Moment, ProbeId, Series};
@@ -29,24 +37,30 @@ const LOOKAHEAD: usize = 4;
 /// Least time between two searches for forgotten series of a probe.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
+/// Interval of a probe that nobody told of ([`History::expect`]).
+const EVERY_UNTOLD: Duration = Duration::from_secs(10);
+
 /// Bounds of the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest window kept as points; of longer ones only this much is there.
+    /// Longest window kept as points; of longer ones aggregates are kept.
     pub keep_max: Duration,
     /// A series that its probe no longer mentions is forgotten after so long.
     pub forget_after: Duration,
     /// Series of one probe; newcomers beyond are refused.
     pub series_per_probe: usize,
+    /// Bytes of windows longer than `keep_max`, all series together; what comes beyond stays unknown.
+    pub long_bytes: usize,
 }
 
 impl Default for Limits {
-    /// 2 h, 2 h, 20,000 (decisions.md 9).
+    /// 2 h, 2 h, 20,000 (decisions.md 9), and 64 MiB: means of one long window for 15,000 series.
     fn default() -> Self {
         Limits {
             keep_max: Duration::from_secs(7_200),
             forget_after: Duration::from_secs(7_200),
             series_per_probe: 20_000,
+            long_bytes: 64 << 20,
         }
     }
 }
@@ -86,6 +100,12 @@ pub struct Counts {
     pub series: usize,
     /// Bytes of points now.
     pub point_bytes: usize,
+    /// Bytes of windows longer than [`Limits::keep_max`] now.
+    pub long_bytes: usize,
+    /// Bytes set aside for them.
+    pub long_bytes_reserved: usize,
+    /// Long windows of a series refused for want of room, since the start.
+    pub long_refused_total: u64,
     /// Samples refused because their probe has too many series, since the start.
     pub over_limit_total: u64,
     /// Samples refused because another probe owns the series, since the start.
@@ -111,8 +131,13 @@ pub struct FamilyView<'a> {
 #[derive(Debug)]
 pub struct History {
     limits: Limits,
-    /// Longest declared window by metric.
-    windows: HashMap<Arc<str>, Duration>,
+    /// What rules need.
+    declared: Declared,
+    /// Whether something may be known of the time before this process.
+    past: bool,
+    /// Series with a window whose past is to be asked for.
+    wanting: VecDeque<SeriesId>,
+    next_question: u64,
     /// By [`SeriesId`]; None: free.
     entries: Vec<Option<Entry>>,
     free: Vec<u32>,
@@ -121,17 +146,6 @@ pub struct History {
     families: BTreeMap<Arc<str>, FamilyEntry>,
     probes: HashMap<ProbeId, Probe>,
     counts: Counts,
-}
-
-#[derive(Debug)]
-struct Entry {
-    series: Series,
-    family: Arc<str>,
-    probe: ProbeId,
-    last: Point,
-    previous: Option<Point>,
-    /// Only where a window needs it.
-    ring: Option<Box<Ring>>,
 }
 
 #[derive(Debug, Default)]
@@ -149,7 +163,7 @@ struct FamilyEntry {
     series: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Probe {
     /// The labels that were added to its series.
     base: Labels,
@@ -163,6 +177,22 @@ struct Probe {
     /// How that ended.
     outcome: Outcome,
     swept_at: Moment,
+    /// Its values hold so long without being renewed.
+    stale: Duration,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Probe {
+            base: Labels::default(),
+            order: Vec::new(),
+            series: 0,
+            ran_at: Moment::default(),
+            outcome: Outcome::default(),
+            swept_at: Moment::default(),
+            stale: window::stale_after(EVERY_UNTOLD),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -178,7 +208,10 @@ impl History {
     pub fn new(limits: Limits) -> Self {
         History {
             limits,
-            windows: HashMap::new(),
+            declared: Declared::default(),
+            past: false,
+            wanting: VecDeque::new(),
+            next_question: 0,
             entries: Vec::new(),
             free: Vec::new(),
             ids: HashMap::new(),
@@ -189,19 +222,17 @@ impl History {
         }
     }
 
-    /// Replaces the windows that rules need, by full metric name. Points that no window needs any more
-    /// are dropped; a new window begins with the last two points.
-    pub fn declare(&mut self, windows: impl IntoIterator<Item = (Arc<str>, Duration)>) {
-        self.windows.clear();
-        for (metric, over) in windows {
-            let longest = self.windows.entry(metric).or_default();
-            *longest = over.min(self.limits.keep_max).max(*longest);
-        }
-        for entry in self.entries.iter_mut().flatten() {
-            if !self.windows.contains_key(&entry.series.metric) {
-                entry.ring = None;
-            } else if entry.ring.is_none() {
-                entry.ring = Some(entry.start_ring());
+    /// Tells the interval at which `probe` runs now. Long windows judge by it what is a gap.
+    pub fn expect(&mut self, probe: &ProbeId, every: Duration) {
+        let stale = window::stale_after(every);
+        match self.probes.get_mut(probe) {
+            Some(known) => known.stale = stale,
+            None => {
+                let new = Probe {
+                    stale,
+                    ..Probe::default()
+                };
+                self.probes.insert(probe.clone(), new);
             }
         }
     }
@@ -221,6 +252,7 @@ impl History {
             self.forget(|entry| entry.probe == *probe);
             state = Probe {
                 base: base.clone(),
+                stale: state.stale,
                 ..Probe::default()
             };
         }
@@ -260,7 +292,8 @@ impl History {
                 if let Some(order) = &mut order {
                     order.push((point.series.clone(), id));
                 }
-                self.put(id, at, point.value);
+                let value = point.value;
+                self.put(id, Point { at, value }, state.stale);
                 absorbed.taken += 1;
             }
         }
@@ -283,12 +316,6 @@ impl History {
         self.sweep(probe);
     }
 
-    /// Forgets the series of all probes but these, after a reload.
-    pub fn retain_probes(&mut self, keep: &HashSet<ProbeId>) {
-        self.forget(|entry| !keep.contains(&entry.probe));
-        self.probes.retain(|probe, _| keep.contains(probe));
-    }
-
     /// The series of `metric` (full name) whose labels match all of `matchers`, by their labels. A
     /// label that is not there is the empty text. Remembered until a series of the metric comes or goes.
     pub fn select(&mut self, metric: &str, matchers: &[LabelMatcher]) -> Arc<[SeriesId]> {
@@ -300,16 +327,10 @@ impl History {
         }
         let entries = &self.entries;
         let labels = |id: &SeriesId| entries[id.0 as usize].as_ref().map(|e| &e.series.labels);
-        let fits = |labels: &Labels| {
-            matchers.iter().all(|matcher| {
-                let value = labels.get(&matcher.name).unwrap_or_default();
-                matcher.any_of.iter().any(|pattern| pattern.matches(value))
-            })
-        };
         let mut ids: Vec<SeriesId> = found
             .ids
             .iter()
-            .filter(|id| labels(id).is_some_and(fits))
+            .filter(|id| labels(id).is_some_and(|labels| fits(matchers, labels)))
             .copied()
             .collect();
         ids.sort_by(|a, b| labels(a).cmp(&labels(b)));
@@ -319,109 +340,6 @@ impl History {
         }
         found.selections.push((matchers.to_vec(), Arc::clone(&ids)));
         ids
-    }
-
-    /// The series itself; None: forgotten.
-    pub fn series(&self, id: SeriesId) -> Option<&Series> {
-        self.entry(id).map(|entry| &entry.series)
-    }
-
-    /// The probe it comes from.
-    pub fn probe(&self, id: SeriesId) -> Option<&ProbeId> {
-        self.entry(id).map(|entry| &entry.probe)
-    }
-
-    /// Its newest point, however old; NaN may be its value.
-    pub fn last(&self, id: SeriesId) -> Option<Point> {
-        self.entry(id).map(|entry| entry.last)
-    }
-
-    /// The point before the newest.
-    pub fn previous(&self, id: SeriesId) -> Option<Point> {
-        self.entry(id).and_then(|entry| entry.previous)
-    }
-
-    /// What the newest run of its probe said about it; a forgotten series is unknown.
-    pub fn presence(&self, id: SeriesId) -> Presence {
-        self.entry(id)
-            .map_or(Presence::Unknown, |entry| self.presence_of(entry))
-    }
-
-    /// Adds to `into` the points since `since` (exclusive), preceded by one or two before it. Without
-    /// a declared window these are at most the last two.
-    pub fn points(&self, id: SeriesId, since: Moment, into: &mut Vec<Point>) {
-        let Some(entry) = self.entry(id) else {
-            return;
-        };
-        match &entry.ring {
-            Some(ring) => ring.copy_from(since, into),
-            None => into.extend(entry.previous.into_iter().chain([entry.last])),
-        }
-    }
-
-    /// One aggregate of one series; NaN: not known, as is that of a window longer than
-    /// [`Limits::keep_max`]. `scratch` saves an allocation each time.
-    pub fn aggregate(
-        &self,
-        id: SeriesId,
-        kind: Aggregate,
-        window: &Window,
-        scratch: &mut Vec<Point>,
-    ) -> f64 {
-        scratch.clear();
-        if window.over > self.limits.keep_max {
-            // A part of the window would pass for the whole.
-            return f64::NAN;
-        }
-        self.points(id, window.at - window.over, scratch);
-        window::aggregate(kind, scratch, window)
-    }
-
-    /// All families by name, with all series that are remembered.
-    pub fn families(&self) -> impl Iterator<Item = FamilyView<'_>> {
-        let mut by_family: HashMap<&str, Vec<_>> = HashMap::new();
-        for entry in self.entries.iter().flatten() {
-            let one = (&entry.series, entry.last, self.presence_of(entry));
-            by_family.entry(&*entry.family).or_default().push(one);
-        }
-        self.families.iter().map(move |(metric, family)| {
-            let mut series = by_family.remove(&**metric).unwrap_or_default();
-            series.sort_by_key(|(series, _, _)| *series);
-            FamilyView {
-                metric,
-                kind: family.kind,
-                help: &family.help,
-                series,
-            }
-        })
-    }
-
-    /// Counts for own metrics.
-    pub fn counts(&self) -> Counts {
-        let rings = self
-            .entries
-            .iter()
-            .flatten()
-            .filter_map(|entry| entry.ring.as_ref());
-        Counts {
-            series: self.ids.len(),
-            point_bytes: rings.map(|ring| ring.bytes()).sum(),
-            ..self.counts
-        }
-    }
-
-    fn entry(&self, id: SeriesId) -> Option<&Entry> {
-        self.entries.get(id.0 as usize)?.as_ref()
-    }
-
-    fn presence_of(&self, entry: &Entry) -> Presence {
-        match self.probes.get(&entry.probe) {
-            Some(probe) if entry.last.at == probe.ran_at && probe.outcome != Outcome::Failed => {
-                Presence::Now
-            }
-            Some(probe) if probe.outcome == Outcome::Answered => Presence::Absent,
-            _ => Presence::Unknown,
-        }
     }
 
     /// None: refused.
@@ -470,18 +388,8 @@ impl History {
             });
         known.series += 1;
         let (name, _) = self.families.get_key_value(&family.metric)?;
-        let needs_ring = self.windows.contains_key(&metric);
-        let entry = Entry {
-            series: series.clone(),
-            family: Arc::clone(name),
-            probe: probe.clone(),
-            last: Point {
-                at: Moment(0),
-                value: f64::NAN,
-            },
-            previous: None,
-            ring: needs_ring.then(Box::default),
-        };
+        let mut entry = Entry::new(series.clone(), Arc::clone(name), probe.clone());
+        let wants = self.take_up(&mut entry);
         let id = match self.free.pop() {
             Some(at) => {
                 self.entries[at as usize] = Some(entry);
@@ -493,6 +401,9 @@ impl History {
                 SeriesId(at)
             }
         };
+        if wants {
+            self.wanting.push_back(id);
+        }
         self.ids.insert(series, id);
         let metric = self.metrics.entry(metric).or_default();
         metric.ids.push(id);
@@ -500,89 +411,13 @@ impl History {
         Some(id)
     }
 
-    fn put(&mut self, id: SeriesId, at: Moment, value: f64) {
-        let Some(Some(entry)) = self.entries.get_mut(id.0 as usize) else {
-            return;
-        };
-        let first = entry.last.value.is_nan() && entry.last.at == Moment(0);
-        if !first {
-            if at <= entry.last.at {
-                return;
-            }
-            entry.previous = Some(entry.last);
-        }
-        entry.last = Point { at, value };
-        if let Some(ring) = &mut entry.ring {
-            ring.push(entry.last);
-            if let Some(over) = self.windows.get(&entry.series.metric) {
-                ring.trim(at - *over);
+    fn put(&mut self, id: SeriesId, point: Point, stale: Duration) {
+        if let Some(Some(entry)) = self.entries.get_mut(id.0 as usize) {
+            let keep = self.declared.ring(&entry.series.metric);
+            if entry.put(point, stale, keep) {
+                self.wanting.push_back(id);
             }
         }
-    }
-
-    /// Forgets what this probe no longer mentions.
-    fn sweep(&mut self, probe: &ProbeId) {
-        let Some(state) = self.probes.get_mut(probe) else {
-            return;
-        };
-        if state.ran_at.since(state.swept_at) < SWEEP_EVERY {
-            return;
-        }
-        let now = state.ran_at;
-        state.swept_at = now;
-        let after = self.limits.forget_after;
-        self.forget(|entry| entry.probe == *probe && now.since(entry.last.at) > after);
-    }
-
-    fn forget(&mut self, gone: impl Fn(&Entry) -> bool) {
-        let mut metrics = HashSet::new();
-        let mut probes = HashSet::new();
-        for (at, slot) in (0_u32..).zip(&mut self.entries) {
-            let Some(entry) = slot.take_if(|entry| gone(entry)) else {
-                continue;
-            };
-            self.free.push(at);
-            self.ids.remove(&entry.series);
-            self.counts.forgotten_total += 1;
-            if let Some(family) = self.families.get_mut(&entry.family) {
-                family.series -= 1;
-                if family.series == 0 {
-                    self.families.remove(&entry.family);
-                }
-            }
-            if let Some(probe) = self.probes.get_mut(&entry.probe) {
-                probe.series -= 1;
-                probes.insert(entry.probe);
-            }
-            metrics.insert(entry.series.metric);
-        }
-        // Once for each metric and probe, not once a series: thousands may go together.
-        let entries = &self.entries;
-        let lives = |id: SeriesId| entries[id.0 as usize].is_some();
-        for name in metrics {
-            if let Some(metric) = self.metrics.get_mut(&name) {
-                metric.ids.retain(|id| lives(*id));
-                metric.selections.clear();
-                if metric.ids.is_empty() {
-                    self.metrics.remove(&name);
-                }
-            }
-        }
-        for probe in probes {
-            if let Some(probe) = self.probes.get_mut(&probe) {
-                probe.order.retain(|(_, id)| lives(*id));
-            }
-        }
-    }
-}
-
-impl Entry {
-    fn start_ring(&self) -> Box<Ring> {
-        let mut ring = Box::<Ring>::default();
-        for point in self.previous.into_iter().chain([self.last]) {
-            ring.push(point);
-        }
-        ring
     }
 }
 

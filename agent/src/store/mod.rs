@@ -5,18 +5,21 @@
 //!        <------- Committed: on disk, or NotDurable: in memory -----'            |
 //!   api --query--> [ bounded queue ] --> thread watchfire-store-read <-----------'
 //!
-//!   collect --Collection--> History (memory ring) --points--> window functions --> inputs of rules
+//!   evaluate --Collection--> History (rings, buckets) --points--> window functions --> inputs of rules
+//!        `------samples------> metrics: metrics.db, in a thread of its own
 //! ```
 //!
 //! A damaged, full or read-only disk never stops monitoring: the state goes on in memory, `health`
-//! says so, and the next commits bring it back to disk. The history is of no such worth: it is lost
-//! with the process.
+//! says so, and the next commits bring it back to disk. The history of samples is of no such worth: on disk
+//! it is written every 5 minutes, and nobody waits for it.
 
 mod cleanup;
 mod disk;
 mod event;
 mod folder;
 pub mod history;
+pub mod long;
+pub mod metrics;
 mod migrate;
 mod query;
 mod reader;
@@ -27,8 +30,9 @@ pub mod window;
 mod writer;
 
 pub use event::{EventType, EventTypeError, Keep, NewEvent, StoredEvent};
-pub use history::{Absorbed, FamilyView, History, Limits, Presence, SeriesId};
-pub use query::{LIMIT_MAX, Stats, TypeStats};
+pub use history::{Absorbed, FamilyView, History, Limits, Need, Presence, SeriesId};
+pub use metrics::{Keep as KeepMetrics, MetricsHealth, MetricsReader, Recorder, RecorderView};
+pub use query::{KnownAlert, LIMIT_MAX, Stats, TypeStats};
 pub use state::{
     Cleaned, Commit, Committed, Degraded, Health, OpenError, Opened, PluginState, SavedClock,
     StateStore, StoreError,

@@ -14,6 +14,9 @@ pub const LIMIT_MAX: usize = 1_000;
 /// Alerts of one answer to "the state at a sequence number".
 const ALERTS_MAX: usize = 10_000;
 
+/// Alerts of one answer to "which alert is that".
+const KNOWN_MAX: usize = 100;
+
 const COLUMNS: &str = "seq, wall_ms, at_ms, type, alert, fingerprint, episode, correlation, body";
 
 /// What the store holds.
@@ -35,6 +38,17 @@ pub struct Stats {
     pub buffered: usize,
     /// Events that were lost because too many waited.
     pub dropped: u64,
+}
+
+/// An alert that something is known of.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct KnownAlert {
+    /// Its identity.
+    pub fingerprint: Fingerprint,
+    /// Its name.
+    pub alert: String,
+    /// Of its newest event.
+    pub last_seq: u64,
 }
 
 /// Events of one type.
@@ -94,6 +108,68 @@ pub(super) fn events_of_alert(
         ),
         [fingerprint.to_string()],
     )
+}
+
+/// The first [`LIMIT_MAX`] events of an alert from the sequence number `from` on, oldest first.
+pub(super) fn events_of_alert_from(
+    conn: &Connection,
+    fingerprint: Fingerprint,
+    from: u64,
+) -> rusqlite::Result<Vec<StoredEvent>> {
+    let from = from.min(i64::MAX.cast_unsigned());
+    collect(
+        conn,
+        &format!(
+            "SELECT {COLUMNS} FROM event WHERE fingerprint = ?1 AND seq >= CAST(?2 AS INTEGER)
+             ORDER BY seq LIMIT {LIMIT_MAX}"
+        ),
+        [fingerprint.to_string(), from.to_string()],
+    )
+}
+
+/// The newest `limit` beginnings of episodes before the sequence number `before`, newest first.
+pub(super) fn openings(
+    conn: &Connection,
+    before: u64,
+    limit: usize,
+) -> rusqlite::Result<Vec<StoredEvent>> {
+    let mut select = conn.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM event WHERE type = 'transition' AND seq < ?1 ORDER BY seq DESC"
+    ))?;
+    let before = before.min(i64::MAX.cast_unsigned()).cast_signed();
+    let mut rows = select.query([before])?;
+    let mut all = Vec::new();
+    while all.len() < limit.min(LIMIT_MAX)
+        && let Some(row) = rows.next()?
+    {
+        all.extend(event(row).filter(StoredEvent::opens_an_episode));
+    }
+    Ok(all)
+}
+
+/// Alerts that the history knows by this text: the beginning of a fingerprint, the whole name, or the rule
+/// in it. The one that something happened to last comes first.
+pub(super) fn known_alerts(conn: &Connection, text: &str) -> rusqlite::Result<Vec<KnownAlert>> {
+    let mut select = conn.prepare_cached(&format!(
+        "SELECT fingerprint, alert, max(seq) FROM event
+         WHERE fingerprint IS NOT NULL AND alert <> ''
+           AND (substr(fingerprint, 1, length(?1)) = ?1 OR alert = ?1
+                OR substr(alert, 1, length(?1) + 1) = ?1 || '{{')
+         GROUP BY fingerprint ORDER BY max(seq) DESC LIMIT {KNOWN_MAX}"
+    ))?;
+    let mut rows = select.query([text])?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        let fingerprint: String = row.get(0)?;
+        if let Some(fingerprint) = Fingerprint::parse(&fingerprint) {
+            all.push(KnownAlert {
+                fingerprint,
+                alert: row.get(1)?,
+                last_seq: row.get::<_, i64>(2)?.cast_unsigned(),
+            });
+        }
+    }
+    Ok(all)
 }
 
 /// Of each alert, the last transition up to `at`.

@@ -2,7 +2,7 @@
 
 use super::event::{EventType, StoredEvent};
 use super::folder::Folder;
-use super::query::{self, Stats};
+use super::query::{self, KnownAlert, Stats};
 use super::state::{Shared, StoreError, lock};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -12,6 +12,7 @@ use watchfire_engine::model::Fingerprint;
 /// Work of the reading thread.
 pub(super) enum Read {
     Events(Asked, oneshot::Sender<Result<Vec<StoredEvent>, StoreError>>),
+    Known(String, oneshot::Sender<Result<Vec<KnownAlert>, StoreError>>),
     Stats(oneshot::Sender<Result<Stats, StoreError>>),
     Close(oneshot::Sender<()>),
 }
@@ -24,6 +25,11 @@ pub(super) enum Asked {
         limit: usize,
     },
     OfAlert(Fingerprint),
+    OfAlertFrom(Fingerprint, u64),
+    Openings {
+        before: u64,
+        limit: usize,
+    },
     StatesAt(u64),
 }
 
@@ -56,6 +62,11 @@ pub(super) fn run(folder: &Folder, shared: &Shared, mut queue: mpsc::Receiver<Re
                 }));
                 conn
             }
+            (Read::Known(text, reply), conn) => {
+                let (answer, conn) = with(conn, |conn| query::known_alerts(conn, &text));
+                let _ = reply.send(answer);
+                conn
+            }
             (Read::Events(asked, reply), conn) => {
                 let (answer, conn) = with(conn, |conn| match &asked {
                     Asked::Since {
@@ -64,6 +75,10 @@ pub(super) fn run(folder: &Folder, shared: &Shared, mut queue: mpsc::Receiver<Re
                         limit,
                     } => query::events(conn, *since, types, *limit),
                     Asked::OfAlert(fingerprint) => query::events_of_alert(conn, *fingerprint),
+                    Asked::OfAlertFrom(fingerprint, from) => {
+                        query::events_of_alert_from(conn, *fingerprint, *from)
+                    }
+                    Asked::Openings { before, limit } => query::openings(conn, *before, *limit),
                     Asked::StatesAt(at) => query::states_at(conn, *at),
                 });
                 let _ = reply.send(with_buffer(answer, &asked, shared));
@@ -99,7 +114,7 @@ fn with_buffer(
         return answer;
     }
     let mut all = answer.unwrap_or_default();
-    let after = all.last().map_or(0, |last| last.seq);
+    let after = all.iter().map(|event| event.seq).max().unwrap_or(0);
     let waiting = buffer.iter().filter(|waiting| waiting.seq > after).cloned();
     match asked {
         Asked::Since {
@@ -117,6 +132,15 @@ fn with_buffer(
             all.extend(waiting.filter(|e| e.event.fingerprint == Some(*alert)));
             let surplus = all.len().saturating_sub(query::LIMIT_MAX);
             all.drain(..surplus);
+        }
+        Asked::OfAlertFrom(alert, from) => {
+            all.extend(waiting.filter(|e| e.event.fingerprint == Some(*alert) && e.seq >= *from));
+            all.truncate(query::LIMIT_MAX);
+        }
+        Asked::Openings { before, limit } => {
+            all.extend(waiting.filter(|e| e.seq < *before && e.opens_an_episode()));
+            all.sort_by_key(|e| std::cmp::Reverse(e.seq));
+            all.truncate((*limit).min(query::LIMIT_MAX));
         }
         Asked::StatesAt(at) => {
             let fits = |e: &StoredEvent| e.event.kind == EventType::Transition && e.seq <= *at;

@@ -8,7 +8,7 @@
 
 use super::event::{EventType, Keep, NewEvent, StoredEvent};
 use super::folder::{Folder, LockError, is_disks_fault};
-use super::query::Stats;
+use super::query::{KnownAlert, Stats};
 use super::reader::{self, Asked, Read};
 use super::writer::Writer;
 use std::collections::{BTreeMap, VecDeque};
@@ -335,6 +335,34 @@ impl StateStore {
         alert: Fingerprint,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         self.ask(Asked::OfAlert(alert)).await
+    }
+
+    /// The events of an alert from the sequence number `from` on, oldest first; at most
+    /// [`LIMIT_MAX`](super::LIMIT_MAX).
+    pub async fn events_of_alert_from(
+        &self,
+        alert: Fingerprint,
+        from: u64,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.ask(Asked::OfAlertFrom(alert, from)).await
+    }
+
+    /// The newest transitions with which an alert began to fire, before the sequence number `before`;
+    /// newest first, at most `limit` and at most [`LIMIT_MAX`](super::LIMIT_MAX).
+    pub async fn openings(
+        &self,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.ask(Asked::Openings { before, limit }).await
+    }
+
+    /// Alerts of the history that this text may mean: the beginning of a fingerprint, a name, a rule. The
+    /// one with the newest event comes first; at most 100.
+    pub async fn known_alerts(&self, text: String) -> Result<Vec<KnownAlert>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.read(Read::Known(text, reply)).await?;
+        answer.await.map_err(|_| StoreError::Closed)?
     }
 
     /// Of each alert the last transition up to the sequence number `at`: the state of that time.

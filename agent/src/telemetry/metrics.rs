@@ -77,7 +77,10 @@ metrics! {
     transitions: Family<Counter, 1> = "watchfire_transitions_total" ["to"] &[], "Changes of an alert's state by the new state.";
     alerts: Family<Gauge, 2> = "watchfire_alerts" ["state" "severity"] &[], "Alerts that are not ok.";
     notifications: Family<Counter, 3> = "watchfire_notifications_total" ["notifier" "reason" "outcome"] &[], "Attempts to deliver by outcome.";
-    delivery_delay: Family<Histogram, 1> = "watchfire_delivery_delay_seconds" ["severity"] DELAY, "From the transition to the first attempt to tell it.";
+    suppressed: Family<Counter, 2> = "watchfire_notifications_suppressed_total" ["notifier" "reason"] &[], "Notifications that were due and not sent: silenced, inhibited, flapping, acknowledged, unrouted.";
+    detection_delay: Family<Histogram, 1> = "watchfire_detection_delay_seconds" ["severity"] ROUND, "From the sample that raised an alert to its transition being durable.";
+    delivery_delay: Family<Histogram, 1> = "watchfire_delivery_delay_seconds" ["severity"] DELAY, "From the transition to the first attempt to tell it; muted ones are not counted.";
+    acceptance_delay: Family<Histogram, 1> = "watchfire_acceptance_delay_seconds" ["severity"] DELAY, "From the decision to send to its acceptance, retries included.";
     outbox_pending: Gauge = "watchfire_outbox_pending" [] &[], "Notifications not delivered yet.";
     recovery_attempts: Family<Counter, 2> = "watchfire_recovery_attempts_total" ["procedure" "step"] &[], "Steps of recovery attempts.";
     plugin_calls: Family<Counter, 3> = "watchfire_plugin_calls_total" ["plugin" "kind" "outcome"] &[], "Calls into a component by outcome.";
@@ -91,7 +94,17 @@ metrics! {
     reloads: Family<Counter, 2> = "watchfire_reloads_total" ["what" "outcome"] &[], "Reloads of configuration and plugins by outcome.";
     config_valid: Gauge = "watchfire_config_valid" [] &[], "Whether the configuration on disk is the one that runs.";
     commit_duration: Histogram = "watchfire_commit_duration_seconds" [] ROUND, "Time of one commit to the state store.";
+    heartbeats: Family<Counter, 1> = "watchfire_heartbeats_total" ["outcome"] &[], "Beats to the outside dead-man's switch by outcome: sent, failed, withheld.";
+    heartbeat_sent_at: Gauge = "watchfire_heartbeat_last_success_timestamp_seconds" [] &[], "When the last one arrived, seconds since 1970; 0: none did.";
     store_degraded: Gauge = "watchfire_store_degraded" [] &[], "1 while the state is not durable.";
+    window_bytes: Gauge = "watchfire_window_bytes" [] &[], "Memory set aside for windows longer than 2 h.";
+    history_degraded: Gauge = "watchfire_store_history_degraded" [] &[], "1 while samples are not written to disk.";
+    history_bytes: Gauge = "watchfire_store_history_bytes" [] &[], "Size of the history of samples on disk.";
+    history_series: Gauge = "watchfire_store_history_series" [] &[], "Series that are written to the history now.";
+    history_oldest: Gauge = "watchfire_store_history_oldest_timestamp_seconds" [] &[], "Start of the oldest samples on disk; NaN: none.";
+    history_samples: Counter = "watchfire_store_history_samples_total" [] &[], "Samples taken into the history.";
+    history_dropped: Counter = "watchfire_store_history_dropped_total" [] &[], "Samples that the history lost: the disk or its thread did not keep up.";
+    history_chunk_bytes: Counter = "watchfire_store_history_chunk_bytes_total" [] &[], "Bytes of compressed samples handed to the disk.";
 }
 
 impl Metrics {

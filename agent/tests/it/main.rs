@@ -2,16 +2,25 @@
 
 mod compile;
 mod configs;
+mod crash;
 mod dependencies;
+mod documented;
+mod history;
 mod hostile;
+mod hours;
 mod layering;
+mod operators;
 mod outage;
+mod packs;
 mod recovery;
 mod reload;
 mod reloader;
+mod rule_tests;
 mod sandbox;
 mod servers;
 mod shipped;
+mod sigkill;
+mod stock_rules;
 #[expect(
     dead_code,
     unreachable_pub,

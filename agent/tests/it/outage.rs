@@ -67,6 +67,42 @@ fn a_killed_agent_goes_on_where_it_was() {
     drop(agent);
 }
 
+#[test]
+fn an_alert_whose_series_never_comes_back_after_a_restart_is_gone() {
+    let page = |series: &str| Answer {
+        status: 200,
+        headers: "content-type: text/plain; version=0.0.4\r\n".to_owned(),
+        body: format!("other_size 1\n{series}"),
+    };
+    let source = Server::start(page("queue_size{queue=\"old\"} 250\n"));
+    let sink = Server::start(Answer::json("{}"));
+    let probe = format!(
+        r#"
+[[probe]]
+id = "queue"
+plugin = "probe-prometheus"
+every = "100ms"
+timeout = "90ms"
+grant = {{ http = ["http://{0}"] }}
+config = {{ url = "http://{0}/metrics" }}
+"#,
+        source.address()
+    );
+    let folder = Folder::new(&[probe, QUEUE_RULE.to_owned(), hook(&sink)].concat());
+    let agent = Agent::start(&folder);
+    wait_for("the page", || sink.received().first().cloned());
+    wait_for("its delivery is on record", || delivered(&agent));
+    agent.kill();
+
+    source.always(page(""));
+    let agent = Agent::start(&folder);
+    let resolve = wait_for("the resolve", || sink.received().get(1).cloned()).json();
+    assert_eq!(resolve["reason"], "resolve");
+    assert_eq!(resolve["alerts"][0]["labels"]["queue"], "old");
+    assert_eq!(resolve["alerts"][0]["end-cause"], "gone", "{resolve}");
+    drop(agent);
+}
+
 fn delivered(agent: &Agent) -> Option<()> {
     let events = agent.get("/events?since=0&type=notification")?;
     let found = events["events"]

@@ -20,6 +20,7 @@
 
 pub(crate) mod calls;
 mod fixtures;
+mod judged;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -31,6 +32,7 @@ use crate::host::{commands, dns, files, http, log, mail, system};
 use crate::{Error, Pairs, Result, Timestamp};
 
 pub use fixtures::{Case, alert, cases, notification, read_alert, read_notification};
+pub use judged::judged;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<RefCell<Script>>>> = const { RefCell::new(None) };

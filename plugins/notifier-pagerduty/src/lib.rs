@@ -62,6 +62,10 @@ impl Notifier for PagerDuty {
         Ok(PagerDuty { config })
     }
 
+    fn folds_by_dedup_key() -> bool {
+        true
+    }
+
     fn notify(&self, notification: &Notification) -> Result<Receipt> {
         if notification.reason == Reason::Heartbeat {
             return Err(Error::rejected(

@@ -141,75 +141,15 @@ mod tests {
 
     use super::*;
 
-    /// What comes in: the table, the inputs and the instances of one round. `null` is a value that is not known.
-    #[derive(serde::Deserialize)]
-    struct Input {
-        config: Value,
-        #[serde(default = "errors_of_total")]
-        inputs: Vec<String>,
-        #[serde(default)]
-        instances: Vec<Observed>,
-    }
-
-    #[derive(serde::Deserialize)]
-    struct Observed {
-        values: Vec<Option<f64>>,
-        #[serde(default)]
-        active: Vec<Severity>,
-    }
-
-    fn errors_of_total() -> Vec<String> {
-        vec!["errors".into(), "total".into()]
-    }
-
     fn configure(config: &Value, inputs: &[&str]) -> Result<Ratio> {
         Ratio::configure(&config.to_string(), inputs)
-    }
-
-    /// Either `{"error": …}` or one verdict an instance; what says nothing (NaN) is left out of it.
-    fn answer(input: &Input) -> Value {
-        let inputs: Vec<&str> = input.inputs.iter().map(String::as_str).collect();
-        let rule = match configure(&input.config, &inputs) {
-            Ok(rule) => rule,
-            Err(error) => return json!({ "error": error.to_string() }),
-        };
-        let batch = input
-            .instances
-            .iter()
-            .fold(Batch::of(&inputs), |batch, seen| {
-                let values: Vec<f64> = seen.values.iter().map(|v| v.unwrap_or(f64::NAN)).collect();
-                batch.firing(&values, seen.active.iter().copied().collect::<Severities>())
-            });
-        let verdicts = rule.evaluate(&batch).unwrap();
-        let one = |index| {
-            let Some(breached) = verdicts.breached(index) else {
-                return Value::Null;
-            };
-            let mut said =
-                json!({ "breached": breached.iter().map(Severity::name).collect::<Vec<_>>() });
-            for (key, number) in [
-                ("value", verdicts.value(index)),
-                ("limit", verdicts.limit(index)),
-            ] {
-                if number.is_infinite() {
-                    said[key] = json!(number.to_string());
-                } else if !number.is_nan() {
-                    said[key] = json!(number);
-                }
-            }
-            if let Some(note) = verdicts.note(index) {
-                said["note"] = json!(note);
-            }
-            said
-        };
-        json!({ "verdicts": (0..verdicts.len()).map(one).collect::<Vec<_>>() })
     }
 
     #[test]
     fn testdata_is_judged_as_expected() {
         for case in mock::cases(env!("CARGO_MANIFEST_DIR")) {
             assert_eq!(
-                answer(&case.json("input.json")),
+                mock::judged::<Ratio>(&case.json("input.json")),
                 case.json::<Value>("expected.json"),
                 "{}",
                 case.name

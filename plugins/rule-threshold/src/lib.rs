@@ -42,64 +42,15 @@ watchfire_plugin_sdk::rule!(Threshold);
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
     use super::*;
-
-    /// What comes in: the table, the inputs and the instances of one round. `null` is a value that is not known.
-    #[derive(serde::Deserialize)]
-    struct Input {
-        config: Value,
-        #[serde(default = "one_input")]
-        inputs: Vec<String>,
-        #[serde(default)]
-        instances: Vec<Observed>,
-    }
-
-    #[derive(serde::Deserialize)]
-    struct Observed {
-        value: Option<f64>,
-        #[serde(default)]
-        active: Vec<Severity>,
-    }
-
-    fn one_input() -> Vec<String> {
-        vec!["value".into()]
-    }
-
-    /// Either `{"error": …}` or one verdict an instance.
-    fn answer(input: &Input) -> Value {
-        let inputs: Vec<&str> = input.inputs.iter().map(String::as_str).collect();
-        let rule = match Threshold::configure(&input.config.to_string(), &inputs) {
-            Ok(rule) => rule,
-            Err(error) => return json!({ "error": error.to_string() }),
-        };
-        let batch = input
-            .instances
-            .iter()
-            .fold(Batch::of(&inputs), |batch, seen| {
-                batch.firing(
-                    &[seen.value.unwrap_or(f64::NAN)],
-                    seen.active.iter().copied().collect::<Severities>(),
-                )
-            });
-        let verdicts = rule.evaluate(&batch).unwrap();
-        let one = |index| match verdicts.breached(index) {
-            Some(breached) => json!({
-                "breached": breached.iter().map(Severity::name).collect::<Vec<_>>(),
-                "value": verdicts.value(index),
-                "limit": verdicts.limit(index),
-            }),
-            None => Value::Null,
-        };
-        json!({ "verdicts": (0..verdicts.len()).map(one).collect::<Vec<_>>() })
-    }
 
     #[test]
     fn testdata_is_judged_as_expected() {
         for case in mock::cases(env!("CARGO_MANIFEST_DIR")) {
             assert_eq!(
-                answer(&case.json("input.json")),
+                mock::judged::<Threshold>(&case.json("input.json")),
                 case.json::<Value>("expected.json"),
                 "{}",
                 case.name

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use watchfire_engine::calendar::Calendar;
 use watchfire_engine::effect::{Event, Happening, Table};
 use watchfire_engine::input::{
     ActionOutcome, ActionReport, Command, CommandKind, DeliveryOutcome, DeliveryReport, Input,
@@ -13,7 +14,7 @@ use watchfire_engine::model::{
 };
 use watchfire_engine::policy::{
     AlertMatcher, AlertingPolicy, DeliveryPolicy, Mode, OnMissing, ProcedurePolicy, RecoverPolicy,
-    RoutePolicy, RulePolicy, RuleSource,
+    Regexes, RoutePolicy, RulePolicy, RuleSource,
 };
 use watchfire_engine::{Effects, Policy, StartAttempt, State, step};
 
@@ -75,6 +76,8 @@ pub(crate) fn policy() -> Policy {
         routes: vec![RoutePolicy {
             matcher: AlertMatcher::default(),
             notify: vec!["default".into()],
+            active: Vec::new(),
+            mute: Vec::new(),
             group_by: Vec::new(),
             group_wait: Duration::ZERO,
             group_interval: Duration::ZERO,
@@ -83,6 +86,9 @@ pub(crate) fn policy() -> Policy {
             carry_on: false,
         }],
         inhibitions: Vec::new(),
+        maintenance: Vec::new(),
+        calendar: Calendar::default(),
+        regexes: Regexes::default(),
         procedures: Vec::new(),
         notifiers: vec!["default".into(), "spare".into()],
         alerting: AlertingPolicy {

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use toml::{Table, Value};
 use watchfire_engine::Policy;
+use watchfire_engine::calendar::Calendar;
 use watchfire_engine::model::{
     Labels, NotifierId, PerSeverity, RuleId, Severities, Severity, parse_duration,
 };
 use watchfire_engine::policy::{
     AlertMatcher, AlertingPolicy, AtLeast, DeliveryPolicy, EscalationStep, Flapping, InhibitPolicy,
-    LabelMatcher, Mode, OnMissing, Operator, ProcedurePolicy, RecoverPolicy, RoutePolicy,
-    RulePolicy, RuleSource, TextPattern,
+    LabelMatcher, Mode, OnMissing, Operator, ProcedurePolicy, Recipient, RecoverPolicy, Regexes,
+    RoutePolicy, RulePolicy, RuleSource, TextPattern,
 };
 
 /// Tables merge key by key; anything else of `over` takes the place of `base`'s.
@@ -99,8 +100,8 @@ pub(crate) struct Adaptive {
     pub(crate) min: Span,
     pub(crate) max: Span,
     pub(crate) calm: u32,
-    pub(crate) grow: u32,
-    pub(crate) shrink: u32,
+    pub(crate) grow: f64,
+    pub(crate) shrink: f64,
 }
 
 #[derive(Default, Deserialize)]
@@ -310,7 +311,10 @@ impl Config {
                 let steps = route.escalate.iter().flat_map(|step| &step.notify);
                 route.notify.iter().chain(steps)
             })
-            .cloned()
+            .filter_map(|recipient| match recipient {
+                Recipient::Notifier(id) => Some(id.clone()),
+                Recipient::OnCall { .. } => None,
+            })
             .collect();
         notifiers.extend(self.delivery.fallback.as_deref().map(NotifierId::new));
         notifiers.sort();
@@ -320,6 +324,9 @@ impl Config {
             rules: self.rule.iter().map(|rule| rule.policy(alerting)).collect(),
             routes,
             inhibitions: self.inhibit.iter().map(RawInhibit::policy).collect(),
+            maintenance: Vec::new(),
+            calendar: Calendar::default(),
+            regexes: Regexes::default(),
             procedures: self.recovery.iter().map(RawRecovery::policy).collect(),
             notifiers,
             alerting: AlertingPolicy {
@@ -443,7 +450,7 @@ fn labels(map: &BTreeMap<String, String>) -> Labels {
 
 impl RawRoute {
     fn policy(&self) -> RoutePolicy {
-        let ids = |names: &[String]| names.iter().map(|n| NotifierId::new(n.as_str())).collect();
+        let ids = |names: &[String]| names.iter().map(|n| Recipient::from(n.as_str())).collect();
         let repeat = by_severity(43_200, 3_600);
         let by_rule = vec!["rule".to_owned()];
         let group_by = self.group_by.as_ref().unwrap_or(&by_rule);
@@ -467,6 +474,8 @@ impl RawRoute {
                 labels: matched.collect(),
             },
             notify: ids(&self.notify),
+            active: Vec::new(),
+            mute: Vec::new(),
             group_by: group_by.iter().map(|name| name.as_str().into()).collect(),
             group_wait: span(self.group_wait, secs(10)),
             group_interval: span(self.group_interval, secs(60)),

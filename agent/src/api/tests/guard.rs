@@ -130,7 +130,7 @@ async fn verbs_need_the_token_on_tcp_and_none_on_the_socket() {
     let stage = tokio::spawn(async move {
         let mut seen = Vec::new();
         while let Some(request) = ends.commands.recv().await {
-            seen.push(match request.what {
+            seen.push(match command(request.what) {
                 CommandKind::Pause => "pause".to_owned(),
                 CommandKind::Resume => "resume".to_owned(),
                 CommandKind::Approve { procedure } => format!("approve {procedure}"),

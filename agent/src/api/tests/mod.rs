@@ -2,14 +2,15 @@
 
 mod answers;
 mod guard;
+mod record;
 
 use super::*;
 use crate::config::{
     AgentConfig, ApiConfig, EngineConfig, LogConfig, LogFormat, ProbeDefaults, Retention, Source,
 };
 use crate::pipeline::view::{
-    AlertsView, CommandRequest, FamilyView, NotifierView, PipelineView, ProbeView, ProcedureView,
-    RecoveryView, RuleView,
+    AlertsView, CommandRequest, FamilyView, NotifierView, Order, PipelineView, ProbeView,
+    ProcedureView, RecoveryView, RuleView,
 };
 use crate::sandbox::types::{FamilyKind, SecretSource};
 use axum::body::Body;
@@ -25,7 +26,7 @@ use tokio::sync::mpsc;
 use watchfire_engine::Policy;
 use watchfire_engine::effect::{AlertSnapshot, AlertView};
 use watchfire_engine::input::CommandKind;
-use watchfire_engine::model::{Instance, Labels, Series, Severity, WallTime};
+use watchfire_engine::model::{Fingerprint, Instance, Labels, Series, Severity, WallTime};
 use watchfire_engine::policy::{AlertingPolicy, DeliveryPolicy, RecoverPolicy};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -70,6 +71,7 @@ fn wired() -> (Api, Ends) {
             window: Duration::from_secs(3600),
             cooldown: Duration::from_secs(60),
             waiting_for_approval: vec!["cpu".into()],
+            held_until: None,
         }],
         ..RecoveryView::default()
     }));
@@ -162,10 +164,14 @@ fn config() -> Config {
         retention: Retention {
             alerts: Duration::from_secs(1),
             events: Duration::from_secs(1),
+            metrics: Duration::from_secs(1),
+            rollups: Duration::from_secs(1),
+            metrics_bytes_max: 1,
         },
         secrets: BTreeMap::from([("slack".to_owned(), SecretSource::Env("SLACK".to_owned()))]),
         commands: BTreeMap::new(),
         mail: None,
+        heartbeat: None,
         plugins: BTreeMap::new(),
         defaults: ProbeDefaults {
             every: Duration::from_secs(10),
@@ -182,6 +188,9 @@ fn config() -> Config {
             rules: Vec::new(),
             routes: Vec::new(),
             inhibitions: Vec::new(),
+            maintenance: Vec::new(),
+            calendar: watchfire_engine::calendar::Calendar::default(),
+            regexes: watchfire_engine::policy::Regexes::default(),
             procedures: Vec::new(),
             notifiers: Vec::new(),
             alerting: AlertingPolicy::default(),
@@ -190,6 +199,46 @@ fn config() -> Config {
             seed: 0,
         }),
     }
+}
+
+/// Two episodes of one alert.
+fn story() -> Vec<Value> {
+    let disk = Instance::new("disk".into(), Labels::default());
+    let fingerprint = disk.fingerprint.to_string();
+    let event = |seq: u64, mut body: Value| {
+        body["seq"] = seq.into();
+        body["wall_ms"] = (1_700_000_000_000 + seq * 1_000).into();
+        body["alert"] = "disk".into();
+        body["fingerprint"] = fingerprint.as_str().into();
+        body
+    };
+    let turns = |from: &str, to: &str, value: f64| json!({ "type": "transition", "what": "transition", "from": from, "to": to, "value": value, "cause": "threshold" });
+    let delivered =
+        |outcome: &str| json!({ "type": "notification", "what": "delivered", "outcome": outcome });
+    vec![
+        event(11, turns("ok", "firing:high", 0.95)),
+        event(
+            12,
+            json!({ "type": "notification", "what": "suppressed", "reason": "fire", "by": "silence s1" }),
+        ),
+        event(13, delivered("failed")),
+        event(15, delivered("accepted")),
+        event(
+            16,
+            json!({ "type": "operator", "what": "operator", "by": "anna", "did": "acknowledged disk" }),
+        ),
+        event(17, turns("firing:high", "firing:critical", 0.99)),
+        event(
+            18,
+            json!({ "type": "action", "what": "action", "step": "start" }),
+        ),
+        event(
+            19,
+            json!({ "type": "action", "what": "action", "step": "verified_ok" }),
+        ),
+        event(20, turns("firing:critical", "ok", 0.5)),
+        event(30, turns("ok", "firing:high", 0.96)),
+    ]
 }
 
 /// A store of 250 events; every tenth is a `reload`.
@@ -202,7 +251,8 @@ impl EventSource for Numbers {
         types: &[String],
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Value>, EventsError>> {
-        if types.iter().any(|t| t != "reload" && t != "transition") {
+        let known = ["reload", "transition", "operator", "plugin", "system"];
+        if types.iter().any(|t| !known.contains(&&**t)) {
             return async { Err(EventsError::Question("no such type".to_owned())) }.boxed();
         }
         let kind = |n: u64| {
@@ -218,6 +268,42 @@ impl EventSource for Numbers {
             .map(|n| json!({ "seq": n, "type": kind(n) }))
             .collect();
         async { Ok(all) }.boxed()
+    }
+
+    fn of_alert(&self, alert: Fingerprint) -> BoxFuture<'_, Result<Vec<Value>, EventsError>> {
+        self.of_alert_from(alert, 0)
+    }
+
+    fn of_alert_from(
+        &self,
+        alert: Fingerprint,
+        from: u64,
+    ) -> BoxFuture<'_, Result<Vec<Value>, EventsError>> {
+        let all = story().into_iter().filter(move |event| {
+            event["fingerprint"] == alert.to_string() && event["seq"].as_u64() >= Some(from)
+        });
+        let all = all.collect();
+        async { Ok(all) }.boxed()
+    }
+
+    fn openings(
+        &self,
+        before: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Value>, EventsError>> {
+        let opens = |event: &Value| event["from"] == "ok" && event["to"] == "firing:high";
+        let all = story().into_iter().rev();
+        let all = all.filter(|event| opens(event) && event["seq"].as_u64() < Some(before));
+        let all = all.take(limit).collect();
+        async { Ok(all) }.boxed()
+    }
+
+    fn known_alerts(&self, text: &str) -> BoxFuture<'_, Result<Vec<Value>, EventsError>> {
+        let known = text == "disk";
+        let fingerprint = story()[0]["fingerprint"].clone();
+        let known = known.then(|| json!({ "alert": "disk", "fingerprint": fingerprint }));
+        let known = known.into_iter().collect();
+        async { Ok(known) }.boxed()
     }
 
     fn stats(&self) -> BoxFuture<'_, Result<Value, EventsError>> {
@@ -239,6 +325,7 @@ fn alert(rule: &str, severity: Severity) -> AlertView {
         flapping: false,
         acknowledged_by: None,
         muted_by: vec!["silence-1".to_owned()],
+        external: None,
         snapshot: AlertSnapshot {
             fingerprint: instance.fingerprint,
             episode: 1,
@@ -253,6 +340,14 @@ fn alert(rule: &str, severity: Severity) -> AlertView {
             end_cause: None,
         },
         instance: Arc::new(instance),
+    }
+}
+
+/// The operator's command in an order.
+fn command(order: Order) -> CommandKind {
+    match order {
+        Order::Command(what) => what,
+        Order::Push(batch) => panic!("no command: {batch:?}"),
     }
 }
 

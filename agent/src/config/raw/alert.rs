@@ -25,7 +25,7 @@ pub(crate) struct RawNotifier {
 pub(super) fn notifier(table: &Table<'_, '_>) -> Option<RawNotifier> {
     let id = super::id(table);
     let plugin = table.string("plugin");
-    if !table.has("plugin") {
+    if !table.has("plugin") && !table.reader().is_test {
         table.missing(
             "plugin",
             "write plugin = \"notifier-webhook\"; `watchfire plugin list` shows all",
@@ -39,7 +39,10 @@ pub(super) fn notifier(table: &Table<'_, '_>) -> Option<RawNotifier> {
     table.finish();
     Some(RawNotifier {
         id: id?,
-        plugin: plugin?.value,
+        plugin: match plugin {
+            None if table.reader().is_test => String::new(),
+            plugin => plugin?.value,
+        },
         grant,
         config,
         title,
@@ -48,14 +51,40 @@ pub(super) fn notifier(table: &Table<'_, '_>) -> Option<RawNotifier> {
     })
 }
 
+/// `match` of a route or a maintenance window.
+#[derive(Debug, Default)]
+pub(crate) struct RawMatch {
+    pub(crate) severity: Vec<Severity>,
+    pub(crate) rule: Vec<At<String>>,
+    pub(crate) labels: Vec<(At<String>, Vec<At<String>>)>,
+}
+
+/// Without `match` everything matches.
+pub(super) fn alert_match(table: &Table<'_, '_>) -> RawMatch {
+    let mut raw = RawMatch::default();
+    if let Some(inner) = table.table("match") {
+        for word in inner.one_or_many("severity").unwrap_or_default() {
+            let path = format!("{}.severity", inner.path());
+            raw.severity
+                .extend(severity(inner.reader(), &path, &word).map(|s| s.value));
+        }
+        raw.rule = rule_patterns(&inner, "rule");
+        if let Some(labels) = inner.table("labels") {
+            raw.labels = label_patterns(&labels);
+        }
+        inner.finish();
+    }
+    raw
+}
+
 /// One `[[route]]`.
 #[derive(Debug)]
 pub(crate) struct RawRoute {
     pub(crate) at: super::Place,
-    pub(crate) severity: Vec<Severity>,
-    pub(crate) rule: Vec<At<String>>,
-    pub(crate) labels: Vec<(At<String>, Vec<At<String>>)>,
+    pub(crate) matcher: RawMatch,
     pub(crate) notify: Vec<At<String>>,
+    pub(crate) active: Vec<At<String>>,
+    pub(crate) mute: Vec<At<String>>,
     pub(crate) group_by: Option<Vec<Arc<str>>>,
     pub(crate) group_wait: Option<Duration>,
     pub(crate) group_interval: Option<Duration>,
@@ -65,12 +94,11 @@ pub(crate) struct RawRoute {
 }
 
 pub(super) fn route(table: &Table<'_, '_>) -> RawRoute {
-    let mut raw = RawRoute {
+    let raw = RawRoute {
         at: table.at,
-        severity: Vec::new(),
-        rule: Vec::new(),
-        labels: Vec::new(),
         notify: table.one_or_many("notify").unwrap_or_default(),
+        active: table.one_or_many("active").unwrap_or_default(),
+        mute: table.one_or_many("mute").unwrap_or_default(),
         group_by: table.strings("group_by").map(|names| {
             names
                 .into_iter()
@@ -94,19 +122,8 @@ pub(super) fn route(table: &Table<'_, '_>) -> RawRoute {
         repeat: table.get("repeat").and_then(|entry| entry.per_severity()),
         escalate: escalation(table),
         carry_on: table.boolean("continue").unwrap_or(false),
+        matcher: alert_match(table),
     };
-    if let Some(inner) = table.table("match") {
-        for word in inner.one_or_many("severity").unwrap_or_default() {
-            let path = format!("{}.severity", inner.path());
-            raw.severity
-                .extend(severity(inner.reader(), &path, &word).map(|s| s.value));
-        }
-        raw.rule = rule_patterns(&inner, "rule");
-        if let Some(labels) = inner.table("labels") {
-            raw.labels = label_patterns(&labels);
-        }
-        inner.finish();
-    }
     if !table.has("notify") {
         table.missing("notify", "write notify = [\"…\"]; [] drops what matches");
     }
@@ -115,7 +132,11 @@ pub(super) fn route(table: &Table<'_, '_>) -> RawRoute {
         "has no meaning: routes are told apart by their order",
         "remove it",
     );
-    table.later(&["schedule", "active", "mute", "times", "time_windows"]);
+    table.refuse(
+        &["schedule", "active_time_intervals", "mute_time_intervals"],
+        "is not what the hours of a route are called",
+        "write active = \"ID\" or mute = \"ID\" with the id of a [[schedule]]",
+    );
     table.finish();
     raw
 }
@@ -133,7 +154,11 @@ fn escalation(table: &Table<'_, '_>) -> Vec<(Duration, Vec<At<String>>)> {
                 );
             }
         }
-        step.later(&["on_call"]);
+        step.refuse(
+            &["on_call"],
+            "is no key of a step",
+            "name the rotation in `notify`: \"ID\" or \"ID:secondary\"",
+        );
         step.finish();
         if let (Some(after), Some(notify)) = (after, notify) {
             steps.push((after.value, notify));
@@ -198,7 +223,7 @@ pub(crate) struct RawRecovery {
 pub(super) fn recovery(table: &Table<'_, '_>) -> Option<RawRecovery> {
     let id = super::id(table);
     let plugin = table.string("plugin");
-    if !table.has("plugin") {
+    if !table.has("plugin") && !table.reader().is_test {
         table.missing(
             "plugin",
             "write plugin = \"action-service\"; `watchfire plugin list` shows all",
@@ -242,7 +267,7 @@ pub(super) fn recovery(table: &Table<'_, '_>) -> Option<RawRecovery> {
         description: shared(table.string("description")),
     };
     table.finish();
-    (id.is_some() && plugin.is_some()).then_some(raw)
+    (id.is_some() && (plugin.is_some() || table.reader().is_test)).then_some(raw)
 }
 
 /// Ids of rules; a trailing `*` stands for any rest.

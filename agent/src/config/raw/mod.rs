@@ -3,13 +3,15 @@
 
 mod alert;
 mod grant;
+mod hours;
 mod probe;
 mod rule;
 mod settings;
 mod timing;
 
-pub(super) use alert::{RawInhibit, RawNotifier, RawRecovery, RawRoute};
+pub(super) use alert::{RawInhibit, RawMatch, RawNotifier, RawRecovery, RawRoute};
 pub(super) use grant::RawGrant;
+pub(super) use hours::{RawHeartbeat, RawMaintenance, RawOnCall, RawSchedule};
 pub(super) use probe::{RawAdaptive, RawAdaptiveChoice, RawProbe};
 pub(super) use rule::{RawInput, RawJudge, RawRule, compile};
 pub(super) use settings::{RawAgent, RawApi, RawCommand, RawLog, RawMail, RawPlugin, RawRetention};
@@ -40,19 +42,15 @@ pub(super) struct Raw {
     pub(super) notifiers: Vec<RawNotifier>,
     pub(super) routes: Vec<RawRoute>,
     pub(super) inhibits: Vec<RawInhibit>,
+    pub(super) schedules: Vec<RawSchedule>,
+    pub(super) on_calls: Vec<RawOnCall>,
+    pub(super) maintenances: Vec<RawMaintenance>,
+    pub(super) heartbeat: Option<RawHeartbeat>,
     pub(super) recoveries: Vec<RawRecovery>,
 }
 
 /// Tables of product.md and decisions.md whose feature does not exist yet.
-const LATER: &[&str] = &[
-    "silence",
-    "maintenance",
-    "on_call",
-    "schedule",
-    "heartbeat",
-    "push",
-    "export",
-];
+const LATER: &[&str] = &["silence", "push", "export"];
 
 /// Reads the joined files; every mistake goes to the reader.
 pub(super) fn read(root: &Table<'_, '_>) -> Raw {
@@ -87,6 +85,22 @@ pub(super) fn read(root: &Table<'_, '_>) -> Raw {
             .iter()
             .filter_map(alert::inhibit)
             .collect(),
+        schedules: root
+            .tables("schedule")
+            .iter()
+            .filter_map(hours::schedule)
+            .collect(),
+        on_calls: root
+            .tables("on_call")
+            .iter()
+            .filter_map(hours::on_call)
+            .collect(),
+        maintenances: root
+            .tables("maintenance")
+            .iter()
+            .filter_map(hours::maintenance)
+            .collect(),
+        heartbeat: hours::heartbeat(root),
         recoveries: root
             .tables("recovery")
             .iter()

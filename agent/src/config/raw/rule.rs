@@ -1,5 +1,7 @@
 //! `[[rule]]`.
 
+mod slo;
+
 use super::super::file::{At, Place};
 use super::super::read::{Entry, Json, PerSeverityTable, Table, shared};
 use super::settings::value;
@@ -139,7 +141,15 @@ fn judge(table: &Table<'_, '_>) -> Option<RawJudge> {
         );
     }
     table.refuse(
-        &["plugin", "inputs", "by", "config", "absent", "on_missing"],
+        &[
+            "plugin",
+            "inputs",
+            "slo",
+            "by",
+            "config",
+            "absent",
+            "on_missing",
+        ],
         "has no meaning in a rule that combines others",
         "remove it, or remove all/any/none",
     );
@@ -160,10 +170,18 @@ fn judge(table: &Table<'_, '_>) -> Option<RawJudge> {
 }
 
 fn component(table: &Table<'_, '_>) -> Option<RawJudge> {
-    let plugin = table.string("plugin").map(|plugin| plugin.value);
+    let mut plugin = table.string("plugin").map(|plugin| plugin.value);
+    let mut config = super::plugin_config(table);
     let mut inputs = Vec::new();
     let several = table.table("inputs");
-    if let Some(several) = &several {
+    let mut by_default = None;
+    if table.has("slo") {
+        plugin.get_or_insert_with(|| slo::PLUGIN.to_owned());
+        // Errors and total rarely have the same labels, and an objective is about all of them together.
+        by_default = Some(Vec::new());
+        let slo = slo::slo(table);
+        inputs = slo.map_or_else(Vec::new, |slo| slo.expand(table, &mut config));
+    } else if let Some(several) = &several {
         table.refuse(
             INPUT_KEYS,
             "cannot stand beside `inputs`",
@@ -189,7 +207,7 @@ fn component(table: &Table<'_, '_>) -> Option<RawJudge> {
         for key in INPUT_KEYS {
             table.all(key); // Known, though there is no metric to apply them to.
         }
-        table.missing("metric", "say what it judges: metric = \"…\", inputs.NAME = { metric = \"…\" }, or all/any/none = [\"RULE\"]");
+        table.missing("metric", "say what it judges: metric = \"…\", inputs.NAME = { metric = \"…\" }, slo = { … }, or all/any/none = [\"RULE\"]");
     }
     let by = table.strings("by").map(|names| {
         names
@@ -201,12 +219,37 @@ fn component(table: &Table<'_, '_>) -> Option<RawJudge> {
     Some(RawJudge::Component {
         plugin,
         inputs,
-        by,
-        config: super::plugin_config(table),
+        by: by.or(by_default),
+        config,
     })
 }
 
 fn input(table: &Table<'_, '_>, name: &str) -> Option<RawInput> {
+    let metric = metric(table);
+    let over = table.duration("over");
+    let aggregate = table.get("aggregate").and_then(|entry| aggregate(&entry));
+    if let (Some(aggregate), false) = (&aggregate, table.has("over"))
+        && aggregate.value != Aggregate::Last
+    {
+        table.reader().mistake(
+            aggregate.at,
+            &format!("{}.aggregate", table.path()),
+            "`aggregate` needs a window",
+            "add over = \"5m\"",
+        );
+    }
+    let matches = matches(table);
+    Some(RawInput {
+        name: name.into(),
+        metric: metric?,
+        matches,
+        over,
+        aggregate,
+    })
+}
+
+/// `metric` of an input.
+fn metric(table: &Table<'_, '_>) -> Option<At<String>> {
     let metric = table.get("metric").and_then(|entry| {
         let metric = entry.string()?;
         if !is_metric_name(&metric.value) {
@@ -226,29 +269,15 @@ fn input(table: &Table<'_, '_>, name: &str) -> Option<RawInput> {
     if !table.has("metric") {
         table.missing("metric", "write metric = \"…\"");
     }
-    let over = table.duration("over");
-    let aggregate = table.get("aggregate").and_then(|entry| aggregate(&entry));
-    if let (Some(aggregate), false) = (&aggregate, table.has("over"))
-        && aggregate.value != Aggregate::Last
-    {
-        table.reader().mistake(
-            aggregate.at,
-            &format!("{}.aggregate", table.path()),
-            "`aggregate` needs a window",
-            "add over = \"5m\"",
-        );
-    }
-    let matches = table
+    metric
+}
+
+/// `match` of an input.
+fn matches(table: &Table<'_, '_>) -> Vec<(At<String>, Vec<At<String>>)> {
+    table
         .table("match")
         .map(|m| label_patterns(&m))
-        .unwrap_or_default();
-    Some(RawInput {
-        name: name.into(),
-        metric: metric?,
-        matches,
-        over,
-        aggregate,
-    })
+        .unwrap_or_default()
 }
 
 /// `{ label = "value" | ["a", "b"] | "~regex" }`.

@@ -151,11 +151,18 @@ pub(super) fn engine(root: &Table<'_, '_>) -> Option<bool> {
     small
 }
 
+/// The least that a history may be bounded to: below, the newest 20 minutes of a few thousand series do
+/// not fit.
+const METRICS_BYTES_LEAST: u64 = 4 << 20;
+
 /// `[retention]`.
 #[derive(Debug, Default)]
 pub(crate) struct RawRetention {
     pub(crate) alerts: Option<Duration>,
     pub(crate) events: Option<Duration>,
+    pub(crate) metrics: Option<Duration>,
+    pub(crate) rollups: Option<Duration>,
+    pub(crate) metrics_bytes_max: Option<u64>,
 }
 
 pub(super) fn retention(root: &Table<'_, '_>) -> RawRetention {
@@ -165,11 +172,27 @@ pub(super) fn retention(root: &Table<'_, '_>) -> RawRetention {
     let raw = RawRetention {
         alerts: value(table.duration("alerts")),
         events: value(table.duration("events")),
+        metrics: value(table.duration("metrics")),
+        rollups: value(table.duration("rollups")),
+        metrics_bytes_max: history_bytes(&table),
     };
-    // They come with the metric history on disk, and with log files of our own.
-    table.later(&["metrics", "rollups", "metrics_bytes_max", "logs"]);
+    // It comes with log files of our own.
+    table.later(&["logs"]);
     table.finish();
     raw
+}
+
+fn history_bytes(table: &Table<'_, '_>) -> Option<u64> {
+    let entry = table.get("metrics_bytes_max")?;
+    let bytes = entry.size()?.value;
+    if bytes < METRICS_BYTES_LEAST {
+        entry.wrong(
+            "is too small for a history of samples",
+            "write at least \"4MiB\"; a hundred series at 10s take some 4 MiB a day",
+        );
+        return None;
+    }
+    Some(bytes)
 }
 
 pub(super) fn secrets(root: &Table<'_, '_>) -> Vec<(String, SecretSource)> {

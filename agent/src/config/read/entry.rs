@@ -56,6 +56,17 @@ impl<'a, 'r> Entry<'a, 'r> {
         }
     }
 
+    /// A string, or one of TOML's own dates and times as its text.
+    pub(in crate::config) fn string_or_date(&self) -> Option<At<String>> {
+        match self.node {
+            DeValue::Datetime(date) => Some(At {
+                value: date.to_string(),
+                at: self.at,
+            }),
+            _ => self.string(),
+        }
+    }
+
     /// A duration.
     pub(in crate::config) fn duration(&self) -> Option<At<Duration>> {
         let DeValue::String(text) = self.node else {

@@ -2,6 +2,7 @@
 //!
 //! A plugin that does not exist is no mistake here: it may be dropped in later, the table waits for it.
 
+mod hours;
 mod routing;
 mod rules;
 
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use watchfire_engine::Policy;
 use watchfire_engine::model::{Labels, ProbeId};
-use watchfire_engine::policy::{AlertingPolicy, DeliveryPolicy, RecoverPolicy};
+use watchfire_engine::policy::{AlertingPolicy, DeliveryPolicy, RecoverPolicy, Regexes};
 
 /// Wall limit and kept output of a command that says nothing: an action's usual time, and enough to read a failure.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,8 +30,14 @@ const EVERY: Duration = Duration::from_secs(10);
 /// Deadline of a probe that says nothing (C13).
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Interval of a heartbeat that says nothing: outside services count in minutes.
+const BEAT: Duration = Duration::from_secs(60);
+
 /// Days in seconds.
 const DAY_SECS: u64 = 86_400;
+
+/// Bytes of the history of samples: 30 days of some 300 series at 10 s and half a year of roll-ups.
+const METRICS_BYTES_MAX: u64 = 512 << 20;
 
 /// What resolving one part needs of the others.
 struct Context<'a> {
@@ -39,6 +46,15 @@ struct Context<'a> {
     secrets: BTreeSet<String>,
     commands: BTreeSet<String>,
     mail: bool,
+    simulated: Option<Simulated>,
+}
+
+/// The configuration of a rule test: notifiers that are only named are there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Simulated {
+    /// A rule that somebody else names may be gone: a reload in a test says which tables change, not
+    /// what else a careful operator would have changed.
+    pub(super) dangling: bool,
 }
 
 /// Fills in, follows, checks. The result is only meant to be used where the reader found no mistake.
@@ -47,6 +63,7 @@ pub(super) fn resolve(
     reader: &Reader<'_>,
     environment: &Environment,
     source: Source,
+    simulated: Option<Simulated>,
 ) -> Config {
     let context = Context {
         reader,
@@ -54,6 +71,7 @@ pub(super) fn resolve(
         secrets: raw.secrets.iter().map(|(name, _)| name.clone()).collect(),
         commands: raw.commands.iter().map(|(name, _)| name.clone()).collect(),
         mail: raw.mail.is_some(),
+        simulated,
     };
     let agent = agent(&context, raw, environment);
     let api = api(&context, raw, environment, &agent);
@@ -70,11 +88,21 @@ pub(super) fn resolve(
         .mail
         .as_ref()
         .and_then(|mail| mail_server(&context, mail));
+    let heartbeat = raw.heartbeat.as_ref().map(|heartbeat| {
+        context.declared_secrets(&heartbeat.secrets, "heartbeat.url");
+        HeartbeatConfig {
+            url: heartbeat.url.as_str().into(),
+            every: heartbeat.every.as_ref().map_or(BEAT, |every| every.value),
+        }
+    });
     let policy = Policy {
         host: agent.host.clone(),
         rules: rule_policies,
         routes: routing.routes,
         inhibitions: routing.inhibitions,
+        maintenance: routing.maintenance,
+        calendar: routing.calendar,
+        regexes: Regexes::new(rules::pattern),
         procedures: routing.procedures,
         notifiers: routing.notifiers.iter().map(|n| n.id.clone()).collect(),
         alerting: alerting(raw),
@@ -97,6 +125,7 @@ pub(super) fn resolve(
         secrets: raw.secrets.iter().cloned().collect(),
         commands: raw.commands.iter().map(command).collect(),
         mail,
+        heartbeat,
         plugins,
         defaults,
         probes,
@@ -185,6 +214,9 @@ fn retention(raw: &Raw) -> Retention {
     Retention {
         alerts: raw.alerts.unwrap_or(days(180)),
         events: raw.events.unwrap_or(days(90)),
+        metrics: raw.metrics.unwrap_or(days(30)),
+        rollups: raw.rollups.unwrap_or(days(180)),
+        metrics_bytes_max: raw.metrics_bytes_max.unwrap_or(METRICS_BYTES_MAX),
     }
 }
 
@@ -354,6 +386,11 @@ fn recover(raw: &Raw) -> RecoverPolicy {
 }
 
 impl Context<'_> {
+    /// Whether a name of a rule that is not there is let pass.
+    fn lets_dangle(&self) -> bool {
+        self.simulated.is_some_and(|simulated| simulated.dangling)
+    }
+
     /// Reports every id that stands twice, with both places.
     fn duplicates<'i>(&self, table: &str, ids: impl Iterator<Item = &'i At<String>>) {
         let mut seen: BTreeMap<&str, Place> = BTreeMap::new();

@@ -2,16 +2,19 @@
 
 use super::super::file::At;
 use super::super::model::{NotifierConfig, RecoveryConfig};
-use super::super::raw::{Raw, RawRoute};
+use super::super::raw::{Raw, RawMatch, RawRoute};
 use super::Context;
+use super::hours;
 use super::rules::{matchers, per_severity};
 use crate::sandbox::types::{Grants, Kind, Limits};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use watchfire_engine::calendar::Calendar;
 use watchfire_engine::model::{NotifierId, PerSeverity, ProcedureId, RuleId, Severity};
 use watchfire_engine::policy::{
-    AlertMatcher, EscalationStep, InhibitPolicy, ProcedurePolicy, RoutePolicy, RulePolicy,
+    AlertMatcher, EscalationStep, InhibitPolicy, MaintenancePolicy, ProcedurePolicy, Recipient,
+    RoutePolicy, RulePolicy,
 };
 
 /// The notifier that is there without a table.
@@ -37,6 +40,8 @@ const ACTION_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Routing {
     pub(super) notifiers: Vec<NotifierConfig>,
     pub(super) routes: Vec<RoutePolicy>,
+    pub(super) calendar: Calendar,
+    pub(super) maintenance: Vec<MaintenancePolicy>,
     pub(super) inhibitions: Vec<InhibitPolicy>,
     pub(super) procedures: Vec<ProcedurePolicy>,
     pub(super) recoveries: Vec<RecoveryConfig>,
@@ -51,12 +56,14 @@ pub(super) fn routing(context: &Context<'_>, raw: &Raw, rules: &[RulePolicy]) ->
     if let Some(fallback) = &raw.delivery.fallback {
         notifier_exists(context, &known, fallback, "delivery.fallback");
     }
+    let calendar = hours::calendar(context, raw, &known);
+    let maintenance = hours::maintenance(context, raw, &calendar, rules);
     let routes = if raw.routes.is_empty() {
         vec![default_route(raw, &notifiers)]
     } else {
         raw.routes
             .iter()
-            .map(|route| self::route(context, route, &known, rules))
+            .map(|route| self::route(context, route, &known, &calendar, rules))
             .collect()
     };
     let inhibitions = raw
@@ -79,6 +86,8 @@ pub(super) fn routing(context: &Context<'_>, raw: &Raw, rules: &[RulePolicy]) ->
     Routing {
         notifiers,
         routes,
+        calendar,
+        maintenance,
         inhibitions,
         procedures,
         recoveries,
@@ -111,6 +120,9 @@ fn notifiers(context: &Context<'_>, raw: &Raw) -> Vec<NotifierConfig> {
             }
         })
         .collect();
+    if context.simulated.is_some() {
+        simulate_named(raw, &mut notifiers, standard);
+    }
     let declared = notifiers.iter().any(|notifier| notifier.id.as_str() == LOG);
     if !declared && (notifiers.is_empty() || mentions(raw, LOG)) {
         notifiers.push(NotifierConfig {
@@ -126,15 +138,44 @@ fn notifiers(context: &Context<'_>, raw: &Raw) -> Vec<NotifierConfig> {
     notifiers
 }
 
+/// In a rule test every notifier is simulated: whoever is named is there, and where nobody is, `default`.
+fn simulate_named(raw: &Raw, notifiers: &mut Vec<NotifierConfig>, timeout: Duration) {
+    let nobody = notifiers.is_empty() && raw.routes.is_empty();
+    let on_call = |id: &str| {
+        let rotation = id.split(':').next().unwrap_or(id);
+        raw.on_calls.iter().any(|known| known.id.value == rotation)
+    };
+    let named = mentioned(raw).map(|id| id.value.as_str());
+    let named = named.filter(|id| !on_call(id));
+    for id in named.chain(nobody.then_some("default")) {
+        if notifiers.iter().all(|notifier| notifier.id.as_str() != id) {
+            notifiers.push(NotifierConfig {
+                id: NotifierId::new(id),
+                plugin: "simulated".into(),
+                grant: Arc::new(Grants::default()),
+                config: "{}".into(),
+                title: None,
+                text: None,
+                timeout,
+            });
+        }
+    }
+}
+
 fn mentions(raw: &Raw, id: &str) -> bool {
+    mentioned(raw).any(|notify| notify.value == id)
+}
+
+/// Every notifier that somebody names.
+fn mentioned(raw: &Raw) -> impl Iterator<Item = &At<String>> {
     raw.routes
         .iter()
         .flat_map(|route| {
             let steps = route.escalate.iter().flat_map(|(_, notify)| notify);
             route.notify.iter().chain(steps)
         })
+        .chain(raw.on_calls.iter().flat_map(|on_call| &on_call.members))
         .chain(&raw.delivery.fallback)
-        .any(|notify| notify.value == id)
 }
 
 /// Without any route everything goes to every notifier but the fallback; without any notifier that is the log.
@@ -154,7 +195,9 @@ fn default_route(raw: &Raw, notifiers: &[NotifierConfig]) -> RoutePolicy {
     }
     RoutePolicy {
         matcher: AlertMatcher::default(),
-        notify,
+        notify: notify.into_iter().map(Recipient::Notifier).collect(),
+        active: Vec::new(),
+        mute: Vec::new(),
         group_by: vec!["rule".into()],
         group_wait: GROUP_WAIT,
         group_interval: GROUP_INTERVAL,
@@ -168,26 +211,19 @@ fn route(
     context: &Context<'_>,
     raw: &RawRoute,
     known: &BTreeSet<&str>,
+    calendar: &Calendar,
     rules: &[RulePolicy],
 ) -> RoutePolicy {
-    for notify in &raw.notify {
-        notifier_exists(context, known, notify, "route.notify");
-    }
-    for (_, notify) in &raw.escalate {
-        for notify in notify {
-            notifier_exists(context, known, notify, "route.escalate.notify");
-        }
-    }
-    for pattern in &raw.rule {
-        rule_exists(context, rules, pattern, "route.match.rule");
-    }
+    let recipients = |names: &[At<String>], path: &str| {
+        let names = names.iter();
+        let meant = names.map(|name| hours::recipient(context, known, calendar, name, path));
+        meant.collect::<Vec<Recipient>>()
+    };
     RoutePolicy {
-        matcher: AlertMatcher {
-            severity: raw.severity.clone(),
-            rule: texts(&raw.rule),
-            labels: matchers(&raw.labels),
-        },
-        notify: ids(&raw.notify),
+        matcher: matcher(context, &raw.matcher, rules, "route.match.rule"),
+        notify: recipients(&raw.notify, "route.notify"),
+        active: hours::schedules(context, calendar, &raw.active, "route.active"),
+        mute: hours::schedules(context, calendar, &raw.mute, "route.mute"),
         group_by: raw.group_by.clone().unwrap_or_else(|| vec!["rule".into()]),
         group_wait: raw.group_wait.unwrap_or(GROUP_WAIT),
         group_interval: raw.group_interval.unwrap_or(GROUP_INTERVAL),
@@ -197,10 +233,26 @@ fn route(
             .iter()
             .map(|(after, notify)| EscalationStep {
                 after: *after,
-                notify: ids(notify),
+                notify: recipients(notify, "route.escalate.notify"),
             })
             .collect(),
         carry_on: raw.carry_on,
+    }
+}
+
+pub(super) fn matcher(
+    context: &Context<'_>,
+    raw: &RawMatch,
+    rules: &[RulePolicy],
+    path: &str,
+) -> AlertMatcher {
+    for pattern in &raw.rule {
+        rule_exists(context, rules, pattern, path);
+    }
+    AlertMatcher {
+        severity: raw.severity.clone(),
+        rule: texts(&raw.rule),
+        labels: matchers(&raw.labels),
     }
 }
 
@@ -264,7 +316,12 @@ fn recoveries(
         .unzip()
 }
 
-fn notifier_exists(context: &Context<'_>, known: &BTreeSet<&str>, id: &At<String>, path: &str) {
+pub(super) fn notifier_exists(
+    context: &Context<'_>,
+    known: &BTreeSet<&str>,
+    id: &At<String>,
+    path: &str,
+) {
     if !known.contains(id.value.as_str()) {
         context.reader.absence(
             id.at,
@@ -285,7 +342,11 @@ fn notifier_exists(context: &Context<'_>, known: &BTreeSet<&str>, id: &At<String
 fn rule_exists(context: &Context<'_>, rules: &[RulePolicy], pattern: &At<String>, path: &str) {
     let text = pattern.value.as_str();
     let own = text.starts_with("watchfire_") && !path.starts_with("recovery");
-    if own || text.ends_with('*') || rules.iter().any(|rule| rule.id.as_str() == text) {
+    if context.lets_dangle()
+        || own
+        || text.ends_with('*')
+        || rules.iter().any(|rule| rule.id.as_str() == text)
+    {
         return;
     }
     context.reader.absence(
@@ -316,11 +377,5 @@ fn texts(patterns: &[At<String>]) -> Vec<Arc<str>> {
     patterns
         .iter()
         .map(|pattern| pattern.value.as_str().into())
-        .collect()
-}
-
-fn ids(list: &[At<String>]) -> Vec<NotifierId> {
-    list.iter()
-        .map(|id| NotifierId::new(id.value.as_str()))
         .collect()
 }

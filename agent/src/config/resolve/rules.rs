@@ -161,7 +161,9 @@ fn breached_when_missing(rule: &RawRule) -> Severities {
         (name != "clear").then_some(limits)
     });
     let named = named.flat_map(|limits| limits.keys());
-    let named: Severities = named.filter_map(|name| name.parse::<Severity>().ok()).collect();
+    let named: Severities = named
+        .filter_map(|name| name.parse::<Severity>().ok())
+        .collect();
     if named.is_empty() {
         return [SEVERITY].into_iter().collect();
     }
@@ -211,6 +213,16 @@ pub(super) fn matchers(raw: &[(At<String>, Vec<At<String>>)]) -> Vec<LabelMatche
         .collect()
 }
 
+/// A regular expression of a silence; none where the text is none.
+pub(super) fn pattern(text: &str) -> Option<TextPattern> {
+    let regex = super::super::raw::compile(text).ok()?;
+    let source = format!("~{text}").into();
+    Some(TextPattern::Predicate(
+        source,
+        Arc::new(move |t| regex.is_match(t)),
+    ))
+}
+
 fn text_pattern(text: &str) -> TextPattern {
     match text.strip_prefix('~').map(super::super::raw::compile) {
         Some(Ok(regex)) => {
@@ -236,7 +248,7 @@ fn composites(context: &Context<'_>, rules: &[&RawRule]) {
         };
         let id = rule.id.value.as_str();
         for child in rules {
-            if !children.contains_key(child.value.as_str()) {
+            if !children.contains_key(child.value.as_str()) && !context.lets_dangle() {
                 context.reader.absence(
                     child.at,
                     &format!("rule[{id}]"),

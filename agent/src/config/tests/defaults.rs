@@ -32,6 +32,9 @@ fn an_empty_file_has_the_defaults_of_the_documents() {
         (LogFormat::Text, tracing::Level::INFO)
     );
     assert_eq!(config.retention.alerts, secs(180 * 86_400));
+    assert_eq!(config.retention.metrics, secs(30 * 86_400));
+    assert_eq!(config.retention.rollups, secs(180 * 86_400));
+    assert_eq!(config.retention.metrics_bytes_max, 512 << 20);
     assert_eq!(
         (config.defaults.every, config.defaults.timeout),
         (secs(10), secs(5))
@@ -43,7 +46,7 @@ fn an_empty_file_has_the_defaults_of_the_documents() {
     let [route] = policy.routes.as_slice() else {
         panic!("{:?}", policy.routes)
     };
-    assert_eq!(route.notify[0].as_str(), "log");
+    assert_eq!(route.notify[0].to_string(), "log");
     assert_eq!(&*route.group_by[0], "rule");
     assert_eq!(
         (route.group_wait, route.group_interval),
@@ -166,7 +169,7 @@ fn what_is_written_arrives() {
     );
     assert_eq!(policy.rules[0].max_instances, 100);
     let route = &policy.routes[0];
-    assert!(route.carry_on && route.escalate[0].notify[0].as_str() == "manager");
+    assert!(route.carry_on && route.escalate[0].notify[0].to_string() == "manager");
     assert_eq!(route.matcher.severity, [Severity::High, Severity::Critical]);
     assert!(route.matcher.labels[0].any_of[0].matches("staging"));
     assert_eq!(

@@ -187,7 +187,7 @@ fn rules_say_what_they_judge() {
          [[rule]]\nid = \"d\"\nmetric = \"m\"\ninputs.x = { metric = \"y\" }\n\
          [[rule]]\nid = \"e\"\nmetric = \"m\"\nat_least = { m = 6, of = 5, period = \"1m\" }\non_missing = \"fire\"\nsummary = \"{{ value\"\n",
         &[
-            "1:1 `rule[a]` lacks `metric` | say what it judges: metric = \"…\", inputs.NAME = { metric = \"…\" }, or all/any/none = [\"RULE\"]",
+            "1:1 `rule[a]` lacks `metric` | say what it judges: metric = \"…\", inputs.NAME = { metric = \"…\" }, slo = { … }, or all/any/none = [\"RULE\"]",
             "5:10 `metric` \"m{x=1}\" cannot be the name of a metric | write the labels apart: match = { label = \"value\" }",
             "6:13 `aggregate` cannot be \"mean\" | did you mean \"avg\"?",
             "11:13 `aggregate` needs a window | add over = \"5m\"",
@@ -203,20 +203,25 @@ fn rules_say_what_they_judge() {
 #[test]
 fn what_comes_later_says_so() {
     check(
-        "[[silence]]\nx = 1\n[[maintenance]]\n[[on_call]]\n[[schedule]]\n[heartbeat]\n[push]\n[export]\n\
-         [engine]\ninterpreter = true\n[[route]]\nnotify = [\"log\"]\nschedule = \"day\"\n[retention]\nlogs = \"90d\"\nmetrics = \"30d\"\n",
+        "[[silence]]\nx = 1\n[push]\n[export]\n\
+         [engine]\ninterpreter = true\n[retention]\nlogs = \"90d\"\n",
         &[
             "1:3 `silence` comes with a later release of watchfire | ",
-            "3:3 `maintenance` comes with a later release of watchfire | ",
-            "4:3 `on_call` comes with a later release of watchfire | ",
-            "5:3 `schedule` comes with a later release of watchfire | ",
-            "6:2 `heartbeat` comes with a later release of watchfire | ",
-            "7:2 `push` comes with a later release of watchfire | ",
-            "8:2 `export` comes with a later release of watchfire | ",
-            "10:1 `interpreter` comes with a later release of watchfire | ",
-            "13:1 `schedule` comes with a later release of watchfire | ",
-            "15:1 `logs` comes with a later release of watchfire | ",
-            "16:1 `metrics` comes with a later release of watchfire | ",
+            "3:2 `push` comes with a later release of watchfire | ",
+            "4:2 `export` comes with a later release of watchfire | ",
+            "6:1 `interpreter` comes with a later release of watchfire | ",
+            "8:1 `logs` comes with a later release of watchfire | ",
+        ],
+    );
+}
+
+#[test]
+fn a_history_has_a_least_size() {
+    check(
+        "[retention]\nmetrics = \"0s\"\nmetrics_bytes_max = \"1MiB\"\n",
+        &[
+            "2:11 `metrics` must be longer than zero | write for example \"10s\"",
+            "3:21 `metrics_bytes_max` is too small for a history of samples | write at least \"4MiB\"; a hundred series at 10s take some 4 MiB a day",
         ],
     );
 }

@@ -2,9 +2,11 @@
 
 mod defaults;
 mod fuzz;
+mod hours;
 mod mistakes;
 mod reload;
 mod shipped;
+mod slo;
 mod warnings;
 
 use super::{Environment, Finding, Loaded, from_texts, render};

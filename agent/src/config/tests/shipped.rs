@@ -93,7 +93,7 @@ fn the_built_in_configuration_watches_this_host() {
     assert_eq!(config.probes[0].every.as_secs(), 10);
     assert!(config.rules.len() >= 10, "{}", config.rules.len());
     assert_eq!(config.notifiers[0].plugin.as_ref(), "notifier-log");
-    assert_eq!(config.policy.routes[0].notify[0].as_str(), "log");
+    assert_eq!(config.policy.routes[0].notify[0].to_string(), "log");
     assert_eq!(
         config.agent.data_dir,
         Path::new("/home/me/.local/state/watchfire")

@@ -68,7 +68,7 @@ fn metrics_that_nobody_yields() {
     check(
         &format!("[agent]\npacks = [\"host\", \"service-levels\"]\n{HOST}"),
         &[
-            "2:18 23 rules of the pack \"service-levels\" judge metrics that no configured probe yields | configure a probe for them, or leave the pack out; the head of the pack names its metrics",
+            "2:18 26 rules of the pack \"service-levels\" judge metrics that no configured probe yields | configure a probe for them, or leave the pack out; the head of the pack names its metrics",
         ],
     );
     // Who scrapes may yield anything.

@@ -1,6 +1,10 @@
 use super::*;
+use crate::config::Aggregate;
 use crate::sandbox::types::{CallError, Point as Sample};
+use crate::store::long::Kept;
+use crate::store::window::Window;
 use proptest::prelude::*;
+use std::collections::HashSet;
 use watchfire_engine::policy::TextPattern;
 
 fn series(metric: &str, labels: &[(&str, &str)]) -> Series {
@@ -55,6 +59,15 @@ fn exact(name: &str, value: &str) -> LabelMatcher {
     LabelMatcher {
         name: name.into(),
         any_of: vec![TextPattern::Exact(value.into())],
+    }
+}
+
+fn need(metric: &str, over: u64, kept: Kept) -> Need {
+    Need {
+        metric: metric.into(),
+        matches: Vec::new(),
+        over: Duration::from_secs(over),
+        kept,
     }
 }
 
@@ -158,10 +171,7 @@ fn answers_in_any_order_reach_their_series() {
 #[test]
 fn only_declared_windows_cost_memory() {
     let mut history = History::new(Limits::default());
-    history.declare([
-        ("a".into(), Duration::from_secs(30)),
-        ("a".into(), Duration::from_secs(20)),
-    ]);
+    history.declare([need("a", 30, Kept::Mean), need("a", 20, Kept::Count)]);
     for n in 0..100 {
         let answer = collection(&[("a", &[], n as f64), ("b", &[], n as f64)]);
         history.absorb(&probe("p"), secs(n * 10), &answer, &host());
@@ -173,7 +183,7 @@ fn only_declared_windows_cost_memory() {
     let bytes = history.counts().point_bytes;
     assert!(0 < bytes && bytes < 500, "{bytes}");
 
-    history.declare([("b".into(), Duration::from_secs(60))]);
+    history.declare([need("b", 60, Kept::Mean)]);
     assert_eq!(values(&history, a), [98.0, 99.0]);
     for n in 100..103 {
         let answer = collection(&[("a", &[], n as f64), ("b", &[], n as f64)]);
@@ -195,32 +205,6 @@ fn only_declared_windows_cost_memory() {
         history.aggregate(b, Aggregate::Avg, &window, &mut scratch),
         100.5
     );
-}
-
-#[test]
-fn windows_are_capped() {
-    let limits = Limits {
-        keep_max: Duration::from_secs(100),
-        ..Limits::default()
-    };
-    let mut history = History::new(limits);
-    history.declare([("a".into(), Duration::from_secs(86_400))]);
-    for n in 0..1000 {
-        let answer = collection(&[("a", &[], n as f64)]);
-        history.absorb(&probe("p"), secs(n * 10), &answer, &host());
-    }
-    let a = one(&mut history, "a");
-    assert_eq!(values(&history, a).len(), 11);
-    let aggregate = |over| {
-        let window = Window {
-            at: secs(9990),
-            over: Duration::from_secs(over),
-            stale: Duration::from_secs(25),
-        };
-        history.aggregate(a, Aggregate::Increase, &window, &mut Vec::new())
-    };
-    assert_eq!(aggregate(100), 10.0);
-    assert!(aggregate(101).is_nan());
 }
 
 #[test]
@@ -429,7 +413,7 @@ proptest! {
     ) {
         let mut history = History::new(Limits::default());
         let longest = Duration::from_secs(over.max(shorter));
-        history.declare([("m".into(), longest)]);
+        history.declare([need("m", longest.as_secs(), Kept::Mean)]);
         let mut all = Vec::new();
         let mut at = 500_000;
         for (step, value) in steps {

@@ -3,6 +3,7 @@
 mod damage;
 mod degraded;
 mod durable;
+mod torn;
 
 use super::event::{EventType, NewEvent};
 use super::folder::Folder;

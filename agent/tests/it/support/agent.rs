@@ -179,12 +179,23 @@ impl Agent {
         self.request("POST", path).expect("the agent answers")
     }
 
+    /// POST of a JSON body over the unix socket: status and body.
+    pub fn post_json(&self, path: &str, body: &str) -> (u16, String) {
+        self.exchange("POST", path, body)
+            .expect("the agent answers")
+    }
+
     fn request(&self, method: &str, path: &str) -> Option<(u16, String)> {
+        self.exchange(method, path, "")
+    }
+
+    fn exchange(&self, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
         let mut stream = UnixStream::connect(self.folder.join("data/watchfire.sock")).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 0\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
         )
         .ok()?;
         let mut all = String::new();

@@ -18,16 +18,7 @@ pub fn component(name: &str) -> PathBuf {
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let target = target_folder();
-    #[expect(clippy::disallowed_methods, reason = "the test builds its guests")]
-    let mut cargo = Command::new(env!("CARGO"));
-    // Flags and wrappers of the outer cargo are not for guests.
-    for (key, _) in std::env::vars_os() {
-        let key = key.to_string_lossy().into_owned();
-        let of_cargo = key.starts_with("CARGO_") && key != "CARGO_HOME";
-        if of_cargo || key.starts_with("RUSTC") || key == "RUSTFLAGS" {
-            cargo.env_remove(key);
-        }
-    }
+    let mut cargo = cargo();
     let output = cargo
         .current_dir(top)
         .args([
@@ -54,8 +45,22 @@ pub fn component(name: &str) -> PathBuf {
     target.join("wasm32-wasip2/plugin").join(file)
 }
 
+/// A cargo of its own: flags and wrappers of the outer one are not for guests.
+pub fn cargo() -> Command {
+    #[expect(clippy::disallowed_methods, reason = "the test builds its guests")]
+    let mut cargo = Command::new(env!("CARGO"));
+    for (key, _) in std::env::vars_os() {
+        let key = key.to_string_lossy().into_owned();
+        let of_cargo = key.starts_with("CARGO_") && key != "CARGO_HOME";
+        if of_cargo || key.starts_with("RUSTC") || key == "RUSTFLAGS" {
+            cargo.env_remove(key);
+        }
+    }
+    cargo
+}
+
 /// `target/plugins` of the build that made this test.
-fn target_folder() -> PathBuf {
+pub fn target_folder() -> PathBuf {
     let binary = Path::new(env!("CARGO_BIN_EXE_watchfire"));
     // target/<profile>/watchfire
     binary.ancestors().nth(2).unwrap().join("plugins")

@@ -1,4 +1,4 @@
-//! A probe as the documentation shows it: no configuration, no grants, two families.
+//! A probe that runs as it is dropped in: no configuration, no grants, two families, some state.
 
 use watchfire_plugin_sdk::prelude::*;
 
