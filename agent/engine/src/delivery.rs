@@ -59,6 +59,7 @@ impl Turn<'_> {
             rule: rule.clone(),
             alert: *fingerprint,
             content: decision.content,
+            new: false,
         };
         self.queue(subject, notifier, notification, vec![cover]);
     }
@@ -107,6 +108,7 @@ impl Turn<'_> {
                 rule: rule.clone(),
                 alert: *fingerprint,
                 content: told.content,
+                new: false,
             };
             self.queue(subject, &notifier, notification, vec![cover]);
         }
@@ -319,6 +321,9 @@ impl Turn<'_> {
     }
 
     fn delivered(&mut self, notifier: &NotifierId, item: &Item) {
+        if !changes_what_is_told(item.notification.reason) {
+            return;
+        }
         let now = self.now.at;
         for cover in &item.covers {
             let Some(alert) = self.state.alert_mut(&cover.rule, &cover.alert) else {

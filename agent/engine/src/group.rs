@@ -107,13 +107,30 @@ impl Turn<'_> {
         if !due.is_empty() {
             let live = self.live();
             self.mute_all(&live);
-            for key in due {
+            for key in self.in_file_order(due, &live) {
                 self.flush(&key, &live);
             }
         }
         if !self.in_round {
             self.end_due_waits();
         }
+    }
+
+    /// Groups in the order of the rules in the file, then of series: by the first of their alerts.
+    fn in_file_order(&self, mut due: Vec<String>, live: &[Named]) -> Vec<String> {
+        if due.len() < 2 {
+            return due;
+        }
+        let place = |key: &String| {
+            let group = self.state.groups.get(key)?;
+            let route = self.policy.routes.get(group.route)?;
+            live.iter().position(|(rule, fingerprint)| {
+                let alert = self.state.alert(rule, fingerprint);
+                alert.is_some_and(|alert| labels_of(route, alert) == group.labels)
+            })
+        };
+        due.sort_by_cached_key(|key| place(key).unwrap_or(usize::MAX));
+        due
     }
 
     /// What the group's alerts are now, against what its notifier was told of them.
@@ -141,6 +158,7 @@ impl Turn<'_> {
                 rule: rule.clone(),
                 alert: *fingerprint,
                 content: severity,
+                new: severity.is_some() && told.content != severity,
             };
             match severity {
                 Some(_) if closed || more.flapping || self.is_held(rule, alert) => {
@@ -200,12 +218,21 @@ impl Turn<'_> {
             .filter_map(|cover| self.state.alert(&cover.rule, &cover.alert))
             .map(Alert::snapshot)
             .collect();
-        // This message takes the place of one that is still undelivered: what that one says is over is
-        // not said by any other.
+        // This message takes the place of one that is still undelivered: what that one says is new or
+        // over is not said by any other.
         let place = (group.notifier.clone(), subject.clone());
         let undelivered = self.state.outbox.get(&place);
         let mut resolved = content.resolved.len();
+        let mut new = content.new;
         if let Some(item) = undelivered.and_then(|slot| slot.waiting.as_ref()) {
+            for untold in item.covers.iter().filter(|cover| cover.new) {
+                let same = |cover: &&mut Cover| cover.alert == untold.alert;
+                let again = covers.iter_mut().find(same);
+                if let Some(cover) = again.filter(|cover| cover.content.is_some() && !cover.new) {
+                    cover.new = true;
+                    new += 1;
+                }
+            }
             for cover in item.covers.iter().filter(|cover| cover.content.is_none()) {
                 if covers.iter().any(|other| other.alert == cover.alert) {
                     continue;
@@ -227,7 +254,7 @@ impl Turn<'_> {
             group: Some(GroupSummary {
                 labels: group.labels.clone(),
                 firing: count(content.firing.len()),
-                new: content.new,
+                new,
                 resolved: count(resolved),
             }),
             decided_at: self.now.at,
