@@ -1,12 +1,14 @@
-//! What a sandboxed probe call costs, everything included (fresh store, instantiation, configuration,
-//! ten samples lifted and checked), beside a check that is a child process: a static C program that
-//! prints the same ten samples, and `sh`.
+//! What a sandboxed call costs, everything included: fresh store, instantiation, configuration, the guest's
+//! work, its answer lifted and checked.
 //!
 //! ```text
-//! cargo bench -p watchfire --bench sandbox
+//! cargo bench -p watchfire --bench sandbox                  # a probe's call beside a child process; rules
+//! cargo bench -p watchfire --bench sandbox -- loop 20000    # nothing but calls of the probe, for profilers
 //! ```
 //!
-//! The ratio is what counts: all are taken in turn, in one run.
+//! The child process is the same check as a static C program that prints the same ten samples, and `sh`. The
+//! ratio is what counts: all are taken in turn, in one run. On a machine that does other work, minimum and
+//! median tell more than the mean.
 
 #[path = "../tests/it/support/guests.rs"]
 #[expect(unreachable_pub, reason = "shared with the tests")]
@@ -16,13 +18,21 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use watchfire::sandbox::types::{Grants, Kind, Limits, Use};
+use tokio::runtime::Runtime;
+use watchfire::plugin::stock;
+use watchfire::sandbox::types::{Batch, Grants, Kind, Limits, Use};
 use watchfire::sandbox::{
-    HostServices, MemoryState, NoEvents, Sandbox, SandboxSettings, TracingLog, compile,
+    Component, HostServices, MemoryState, NoEvents, Probe, Rule, Sandbox, SandboxSettings,
+    TracingLog, compile,
 };
+use watchfire_engine::model::Severities;
 
 /// Rounds; each takes every way in turn.
-const ROUNDS: usize = 2_000;
+const ROUNDS: usize = 4_000;
+/// Calls of a rule for each size of its batch.
+const EVALUATIONS: usize = 500;
+/// Instances in a rule's batch.
+const BATCHES: [usize; 3] = [1, 1_000, 5_000];
 
 /// A check as people write it for agents that start processes.
 const CHECK: &str = r#"
@@ -35,43 +45,37 @@ int main(void) {
 "#;
 
 fn main() {
-    let bytes = std::fs::read(guests::component("example-probe")).unwrap();
     let state = Arc::new(MemoryState::default());
     let services = HostServices::new(state, Arc::new(NoEvents), Arc::new(TracingLog));
     let sandbox = Sandbox::new(SandboxSettings::default(), services).unwrap();
-    let artefact = compile(&bytes, sandbox.settings()).unwrap();
-    let component = sandbox
-        .load("example-probe", [0; 32], &artefact, false)
-        .unwrap();
-    let probe = component
-        .probe(Use {
-            id: "example".into(),
-            config: "{}".into(),
-            grants: Arc::new(Grants::default()),
-            limits: Limits::of(Kind::Probe),
-        })
-        .unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
+    let probe = std::fs::read(guests::component("example-probe")).unwrap();
+    let probe = load(&sandbox, "example-probe", &probe)
+        .probe(usage(Kind::Probe, "{}"))
         .unwrap();
 
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [mode, calls, ..] = &arguments[..]
+        && mode == "loop"
+    {
+        let runtime = runtime();
+        let calls: usize = calls.parse().expect("a number of calls");
+        let times = (0..calls).map(|_| timed(|| collect(&runtime, &probe)));
+        print("sandboxed probe call, 10 samples", times.collect());
+        return;
+    }
+    beside_children(&probe);
+    rules(&sandbox);
+}
+
+fn beside_children(probe: &Probe) {
+    let runtime = runtime();
     let folder = tempfile::tempdir().unwrap();
     let check = static_check(folder.path());
     let mut calls = Vec::new();
     let mut children = Vec::new();
     let mut shells = Vec::new();
     for round in 0..ROUNDS {
-        calls.push(timed(|| {
-            let (collection, _) = runtime.block_on(probe.collect());
-            let points: usize = collection
-                .unwrap()
-                .families
-                .iter()
-                .map(|f| f.points.len())
-                .sum();
-            assert_eq!(points, 10);
-        }));
+        calls.push(timed(|| collect(&runtime, probe)));
         // A child costs far more: fewer of them give as steady a median.
         if round % 10 == 0 {
             children.push(timed(|| run(&check, &[])));
@@ -83,18 +87,110 @@ fn main() {
     let call = print("sandboxed probe call, 10 samples", calls);
     let child = print("child process, static C program, 10 samples", children);
     let shell = print("child process, sh, 1 sample", shells);
-    println!(
-        "ratio to the static program: {:.1}",
-        child.as_secs_f64() / call.as_secs_f64()
-    );
-    println!(
-        "ratio to sh: {:.1}",
-        shell.as_secs_f64() / call.as_secs_f64()
-    );
+    let ratio = |of: Duration| of.as_secs_f64() / call.as_secs_f64();
+    println!("ratio to the static program: {:.1}", ratio(child));
+    println!("ratio to sh: {:.1}", ratio(shell));
     println!(
         "calls a second on one core: {:.0}",
         1.0 / call.as_secs_f64()
     );
+}
+
+/// One rule with batches of every size; then as many threads as cores, each with a rule of its own.
+fn rules(sandbox: &Sandbox) {
+    let component = stock::find("rule-threshold").unwrap().bytes();
+    let component = load(sandbox, "rule-threshold", &component);
+    let runtime = runtime();
+    let rule = threshold(&runtime, &component);
+    for instances in BATCHES {
+        let batch = batch(instances);
+        let times = (0..EVALUATIONS).map(|_| {
+            let batch = batch.clone();
+            timed(|| evaluate(&runtime, &rule, batch))
+        });
+        let name = format!("rule-threshold, {instances} instances");
+        let call = print(&name, times.collect());
+        if instances > 1 {
+            let each = call.as_nanos() / instances as u128;
+            println!("{name}: {each} ns an instance");
+        }
+    }
+    let threads = std::thread::available_parallelism().unwrap().get();
+    for threads in [1, threads] {
+        let took = timed(|| {
+            std::thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(|| {
+                        let runtime = self::runtime();
+                        let rule = threshold(&runtime, &component);
+                        for _ in 0..EVALUATIONS * 10 {
+                            evaluate(&runtime, &rule, batch(1));
+                        }
+                    });
+                }
+            });
+        });
+        let calls = threads * EVALUATIONS * 10;
+        println!(
+            "rule-threshold, 1 instance, {threads} threads: {:.0} calls a second",
+            calls as f64 / took.as_secs_f64()
+        );
+    }
+}
+
+fn load(sandbox: &Sandbox, name: &str, bytes: &[u8]) -> Component {
+    let artefact = compile(bytes, sandbox.settings()).unwrap();
+    sandbox.load(name, [0; 32], &artefact, false).unwrap()
+}
+
+fn usage(kind: Kind, config: &str) -> Use {
+    Use {
+        id: "example".into(),
+        config: config.into(),
+        grants: Arc::new(Grants::default()),
+        limits: Limits::of(kind),
+    }
+}
+
+/// The agent's own runtime has one thread, too.
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+fn collect(runtime: &Runtime, probe: &Probe) {
+    let (collection, _) = runtime.block_on(probe.collect());
+    let families = collection.unwrap().families;
+    let points: usize = families.iter().map(|family| family.points.len()).sum();
+    assert_eq!(points, 10);
+}
+
+fn threshold(runtime: &Runtime, component: &Component) -> Rule {
+    let config = r#"{"above":{"warning":0.7,"critical":0.9},"clear":{"warning":0.6}}"#;
+    let rule = component.rule(usage(Kind::Rule, config)).unwrap();
+    runtime.block_on(rule.configure(&["input".into()])).unwrap();
+    rule
+}
+
+/// One in a hundred is breached.
+fn batch(instances: usize) -> Batch {
+    let value = |at| if at % 100 == 99 { 0.95 } else { 0.5 };
+    Batch {
+        now_ms: 1_700_000_000_000,
+        columns: vec![(0..instances).map(value).collect()],
+        active: vec![Severities::NONE; instances],
+        labels: Vec::new(),
+        memory: Vec::new(),
+        points: Vec::new(),
+    }
+}
+
+fn evaluate(runtime: &Runtime, rule: &Rule, batch: Batch) {
+    let instances = batch.active.len();
+    let (verdicts, _) = runtime.block_on(rule.evaluate(batch));
+    assert_eq!(verdicts.unwrap().breached.len(), instances);
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark on the real clock")]
@@ -128,11 +224,13 @@ fn static_check(folder: &Path) -> std::path::PathBuf {
     program
 }
 
+/// Prints and returns the median.
 fn print(name: &str, mut times: Vec<Duration>) -> Duration {
     times.sort();
     let at = |part: f64| times[((times.len() - 1) as f64 * part).round() as usize];
     println!(
-        "{name}: median {:.1?}, p99 {:.1?} of {}",
+        "{name}: minimum {:.1?}, median {:.1?}, p99 {:.1?} of {}",
+        at(0.0),
         at(0.5),
         at(0.99),
         times.len()

@@ -11,5 +11,6 @@ pub mod matcher;
 pub mod pipeline;
 pub mod plugin;
 pub mod sandbox;
+pub mod simulate;
 pub mod store;
 pub mod telemetry;

@@ -114,7 +114,7 @@
 //! | an action | [`mod@action`] | what it did: [`Outcome`] |
 //!
 //! [`units`] reads durations and sizes, [`text`] cuts and cleans what people read, [`template`] fills labels into addresses and
-//! arguments, [`host`] is what a plugin may ask for, `mock` (natively only) is the host of your tests.
+//! arguments, [`stats`] has a median, [`host`] is what a plugin may ask for, `mock` (natively only) is the host of your tests.
 //!
 //! # What every kind should know
 //!
@@ -138,6 +138,7 @@ pub mod host;
 pub mod notifier;
 pub mod probe;
 pub mod rule;
+pub mod stats;
 pub mod template;
 pub mod text;
 pub mod threshold;

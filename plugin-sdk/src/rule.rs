@@ -140,7 +140,8 @@ pub struct Needs {
     pub memory: bool,
     /// Inputs of which it wants the raw points.
     pub points_of: Vec<String>,
-    /// From how far back it wants the points.
+    /// From how far back it wants the points. The host keeps those of two hours, in memory only: more than that is not
+    /// there, and after a start of the agent it is less. What needs longer keeps a digest of its own in its memory.
     pub back: Duration,
 }
 

@@ -264,10 +264,13 @@ impl Turn<'_> {
     fn accepted(&mut self, key: &(NotifierId, Subject), item: &Item) {
         let now = self.now.at;
         self.delivered(&key.0, item);
-        let instance = meta_instance(meta::DEAD_LETTER, "notifier", key.0.as_str());
-        if !item_is_meta(item) {
-            self.meta(&instance, Severity::Warning, false, None);
+        if item_is_meta(item) {
+            // The agent's word about itself proves nothing about what waits: that would be how the fire
+            // of a dead letter ends itself.
+            return;
         }
+        let instance = meta_instance(meta::DEAD_LETTER, "notifier", key.0.as_str());
+        self.meta(&instance, Severity::Warning, false, None);
         // The service is back: what else waits for it goes out at once.
         let others = self
             .state

@@ -21,9 +21,11 @@ pub(crate) struct Group {
     pub(crate) route: usize,
     /// Values of `group_by`; `rule` among them where the route groups by it.
     pub(crate) labels: Labels,
-    /// When the next message goes out.
+    /// When it is looked at next: `group_wait` after the first change, then every `group_interval`.
     pub(crate) due: Option<Moment>,
-    pub(crate) last_sent: Option<Moment>,
+    /// When it was last looked at, whether or not there was something to say.
+    #[serde(alias = "last_sent")]
+    pub(crate) flushed: Option<Moment>,
     /// Numbers the messages.
     pub(crate) sequence: u64,
 }
@@ -49,7 +51,7 @@ struct Content {
     firing: Vec<Cover>,
     new: u32,
     resolved: Vec<Cover>,
-    /// Fires, but may not be spoken of now.
+    /// One that was told of fires still, but may not be spoken of now.
     withheld: bool,
 }
 
@@ -76,13 +78,13 @@ impl Turn<'_> {
                 route,
                 labels,
                 due: None,
-                last_sent: None,
+                flushed: None,
                 sequence: 0,
             });
-        let due = match group.last_sent {
+        let due = match group.flushed {
             _ if news == Some(Severity::Critical) => now,
             None => now + policy.group_wait,
-            Some(sent) => (sent + policy.group_interval).max(now),
+            Some(flushed) => (flushed + policy.group_interval).max(now),
         };
         if group.due.is_none_or(|before| due < before) {
             group.due = Some(due);
@@ -142,7 +144,7 @@ impl Turn<'_> {
             };
             match severity {
                 Some(_) if closed || more.flapping || self.is_held(rule, alert) => {
-                    content.withheld = true;
+                    content.withheld |= told.content.is_some();
                 }
                 Some(_) => {
                     content.new += u32::from(told.content != severity);
@@ -167,6 +169,7 @@ impl Turn<'_> {
         let content = self.content(&group, route, live);
         // Only when all of them resolved does the next message wait for `group_wait` again.
         let over = content.firing.is_empty() && !content.withheld;
+        let interval = route.group_interval;
         let silent = content.new == 0 && content.resolved.is_empty();
         if !silent {
             let notification = self.compose(key, &group, &content);
@@ -181,11 +184,10 @@ impl Turn<'_> {
         if over {
             self.state.groups.remove(key);
         } else if let Some(group) = self.state.groups.get_mut(key) {
-            group.due = None;
-            if !silent {
-                group.last_sent = Some(self.now.at);
-                group.sequence += 1;
-            }
+            // With no interval every round is one: the next change says when.
+            group.due = (!interval.is_zero()).then(|| self.now.at + interval);
+            group.flushed = Some(self.now.at);
+            group.sequence += u64::from(!silent);
         }
     }
 

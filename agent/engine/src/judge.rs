@@ -455,6 +455,13 @@ impl Turn<'_> {
                 });
                 more.ended = None;
                 more.acknowledged_by = None;
+                // Whose group never said that the last episode was over knows of this one already:
+                // what counts from the first delivery counts from here.
+                for told in more.told.values_mut() {
+                    if told.content.is_some() && told.first_delivered_at.is_some() {
+                        told.first_delivered_at = Some(now.at);
+                    }
+                }
             }
             (true, false) => {
                 more.ended = Some(Ended {

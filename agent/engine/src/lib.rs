@@ -35,6 +35,7 @@ mod metas;
 pub mod model;
 mod mute;
 mod outbox;
+pub mod pace;
 mod persist;
 pub mod policy;
 mod reconcile;

@@ -5,7 +5,7 @@ use crate::alert::{Alert, Told};
 use crate::effect::Reason;
 use crate::group;
 use crate::model::{Fingerprint, NotifierId, RuleId, Severity};
-use crate::policy::RoutePolicy;
+use crate::policy::{Recipient, RoutePolicy};
 use crate::turn::{Turn, is_due};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -50,10 +50,29 @@ impl Turn<'_> {
             self.flaps(rule, fingerprint);
             self.reconcile(rule, fingerprint);
         }
+        // A group that goes out now tells of all its alerts: none of them is repeated beside it.
+        self.flush_due();
+        for (rule, fingerprint) in &live {
+            self.repeat_grouped(rule, fingerprint);
+        }
         for (rule, fingerprint) in &live {
             self.escalate(rule, fingerprint);
         }
-        self.flush_due();
+    }
+
+    /// Repeats of alerts that go out in groups are their own messages.
+    fn repeat_grouped(&mut self, rule: &RuleId, fingerprint: &Fingerprint) {
+        for (route, notifier) in self.routed(rule, fingerprint) {
+            let told = self.told(rule, fingerprint, &notifier);
+            let Some(alert) = self.state.alert(rule, fingerprint) else {
+                return;
+            };
+            let route = &self.policy.routes[route];
+            if !route.group_by.is_empty() && self.repeats(rule, alert, &told, route, &notifier) {
+                let decision = Decision::plain(Reason::Repeat, alert.standing().severity());
+                self.queue_alert(rule, fingerprint, &notifier, decision);
+            }
+        }
     }
 
     /// One alert outside a round: a meta-alert, or one whose rule was removed.
@@ -280,9 +299,6 @@ impl Turn<'_> {
             if news.is_some() || over {
                 let labels = group::labels_of(route, alert);
                 self.touch_group(at, labels, notifier, news);
-            } else if self.repeats(rule, alert, &told, route, notifier) {
-                let decision = Decision::plain(Reason::Repeat, desired);
-                self.queue_alert(rule, fingerprint, notifier, decision);
             }
             return;
         }
@@ -311,7 +327,7 @@ impl Turn<'_> {
     }
 
     /// The route under which a notifier that is no longer routed to hears on: one that takes the alert
-    /// and would name it at another hour, else the first that could ever name it.
+    /// and names it when it is on duty, else the first that could ever name it.
     fn former_route(
         &self,
         rule: &RuleId,
@@ -320,17 +336,16 @@ impl Turn<'_> {
     ) -> Option<usize> {
         let alert = self.state.alert(rule, fingerprint)?;
         let (severity, labels) = (alert.last_severity(), alert.labels());
-        let routes = self.policy.routes.iter().enumerate();
-        let mut could = routes.filter(|(_, route)| {
-            let mut named = route.notify.iter();
-            named.any(|recipient| recipient.may_be(self.policy, notifier))
+        let could = |recipient: &Recipient| recipient.may_be(self.policy, notifier);
+        let by_turns = |recipient: &Recipient| {
+            matches!(recipient, Recipient::OnCall { .. }) && could(recipient)
+        };
+        let routes = &self.policy.routes;
+        let first = routes.iter().position(|r| r.notify.iter().any(could))?;
+        let taken = routes.iter().position(|route| {
+            route.notify.iter().any(by_turns) && route.matcher.takes(rule, severity, &labels)
         });
-        let first = could.next()?;
-        std::iter::once(first)
-            .chain(could)
-            .find(|(_, route)| route.matcher.takes(rule, severity, &labels))
-            .or(Some(first))
-            .map(|(at, _)| at)
+        taken.or(Some(first))
     }
 
     /// Whether nothing may be said of the firing alert now: it is muted, or `hold` still runs.
@@ -403,6 +418,7 @@ impl Turn<'_> {
         let due = told.delivered_at.map(|delivered| delivered + every);
         let still = self.in_round
             && !more.meta
+            && !more.flapping
             && !told.ends_only
             && told.content == Some(severity)
             && more.muted_by.is_empty()

@@ -96,8 +96,7 @@ fn silence(at: u64, until: u64, label: Option<&str>) -> CommandKind {
     let labels = label.map(|label| LabelTest {
         name: "i".into(),
         value: label.into(),
-        regex: false,
-        negated: false,
+        ..LabelTest::default()
     });
     CommandKind::Silence(Silence {
         id: "s".into(),

@@ -1,63 +1,51 @@
-//! Private: prints the timelines of the scenarios of a file.
-#![allow(dead_code, missing_docs, unused)]
+//! Prints the timelines of the scenarios of a file, for comparing the engine with another model of the
+//! specification: `DUMP_IN` and `DUMP_BASE` name the files, `DUMP_OUT` what is written.
+
 #[path = "scenarios/config.rs"]
 mod config;
-#[path = "scenarios/driver/mod.rs"]
+#[path = "scenarios/driver.rs"]
 mod driver;
 #[path = "scenarios/judge.rs"]
 mod judge;
-#[path = "scenarios/parse.rs"]
-mod parse;
-#[path = "scenarios/print.rs"]
-mod print;
-#[path = "scenarios/timeline.rs"]
-mod timeline;
-use driver::Driver;
+
 use std::fmt::Write;
-use toml::{Table, Value};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use toml::Table;
+use toml::de::DeTable;
 
 #[test]
 fn dump() {
     let Ok(path) = std::env::var("DUMP_IN") else {
         return;
     };
-    let base: Table = std::fs::read_to_string(std::env::var("DUMP_BASE").unwrap())
-        .unwrap()
-        .parse()
-        .unwrap();
-    let file: Table = std::fs::read_to_string(path).unwrap().parse().unwrap();
+    let of = |name: &str| std::env::var(name).expect(name);
+    let read = |path: String| std::fs::read_to_string(path).expect("a file");
+    let base: Table = read(of("DUMP_BASE")).parse().expect("TOML");
+    let text = read(path);
+    let parsed = DeTable::parse(&text).expect("TOML");
+    let file = watchfire_simulate::read(parsed.get_ref()).expect("a file of scenarios");
     let mut out = String::new();
     std::panic::set_hook(Box::new(|_| {}));
-    for test in file["test"].as_array().unwrap() {
-        let test = test.as_table().unwrap().clone();
-        let id = test["id"].as_str().unwrap().to_owned();
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            Driver::new(&base, &test).run()
-        }));
-        writeln!(out, "== {id}").unwrap();
-        match result {
-            Ok((lines, states)) => {
-                for l in lines {
-                    writeln!(out, "{}s {}", l.at_secs, l.text).unwrap();
+    for test in &file.tests {
+        writeln!(out, "== {}", test.id).expect("written");
+        match catch_unwind(AssertUnwindSafe(|| driver::run(&base, test))) {
+            Ok(outcome) => {
+                for entry in outcome.timeline {
+                    writeln!(out, "{entry}").expect("written");
                 }
-                writeln!(out, "--").unwrap();
-                for l in states {
-                    writeln!(out, "{}s {}", l.at_secs, l.text).unwrap();
+                writeln!(out, "--").expect("written");
+                let own = format!("{}: ", outcome.first_rule);
+                for entry in outcome.states {
+                    writeln!(out, "{}", entry.to_string().replacen(&own, "", 1)).expect("written");
                 }
             }
-            Err(e) => {
-                let text = e
-                    .downcast_ref::<String>()
-                    .cloned()
-                    .or_else(|| e.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-                writeln!(
-                    out,
-                    "0s PANIC {}",
-                    text.unwrap_or_default().replace('\n', " ")
-                )
-                .unwrap();
+            Err(panic) => {
+                let said = panic.downcast_ref::<String>().map(String::as_str);
+                let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+                let said = said.unwrap_or_default().replace('\n', " ");
+                writeln!(out, "0s PANIC {said}").expect("written");
             }
         }
     }
-    std::fs::write(std::env::var("DUMP_OUT").unwrap(), out).unwrap();
+    std::fs::write(of("DUMP_OUT"), out).expect("written");
 }

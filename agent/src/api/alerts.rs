@@ -2,6 +2,7 @@
 
 use super::shape::{self, seconds, time, time_or_null};
 use super::{Api, order, problem};
+use crate::pipeline::render::Renderer;
 use crate::pipeline::view::{AlertsView, FamilyView, Order};
 use axum::Json;
 use axum::body::Bytes;
@@ -149,7 +150,10 @@ pub(super) async fn explain(State(api): State<Api>, Path(fingerprint): Path<Stri
     let mut shown = about_rule(&api, rule, labels.as_ref()).await;
     shown["alert"] = name.as_str().into();
     shown["fingerprint"] = fingerprint.to_string().into();
-    shown["live"] = live.map(shape::alert).unwrap_or_default();
+    let config = api.config.borrow().clone();
+    let words = Renderer::new(&config);
+    let told = live.map(|alert| shape::told(&words, alert));
+    shown["live"] = told.unwrap_or_default();
     shown["routes"] = live.map(|alert| routes(&api, alert)).unwrap_or_default();
     shown["silences"] = live.map(|alert| silences(&view, alert)).unwrap_or_default();
     shown["events"] = events.into();

@@ -3,6 +3,7 @@
 //! An incident's id is the sequence number of the event that opened it.
 
 use super::{Api, EventsError, problem};
+use crate::pipeline::render::Renderer;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
@@ -93,7 +94,8 @@ async fn one(api: &Api, id: u64) -> Result<Option<Value>, EventsError> {
         let fingerprint = view.instance.fingerprint.to_string();
         shown["fingerprint"] == fingerprint && shown["ended_at_ms"].is_null()
     });
-    shown["summary"] = json!(live.and_then(|view| view.snapshot.note.clone()));
+    let words = Renderer::new(&config);
+    shown["summary"] = json!(live.map(|view| words.alert(&view.snapshot).summary));
     shown["events"] = events.into();
     Ok(Some(shown))
 }
@@ -142,7 +144,7 @@ fn summary(opening: &Value, events: &[Value]) -> Value {
         let severity = severity.trim_end_matches("+stale");
         severity.parse::<watchfire_engine::model::Severity>().ok()
     });
-    let values = events.iter().filter_map(|event| event["value"].as_f64());
+    let mut values = events.iter().filter_map(|event| event["value"].as_f64());
     let first = |wanted: &dyn Fn(&Value) -> bool| {
         let found = events.iter().find(|event| wanted(event));
         found.map(|event| wall(event).saturating_sub(started))
@@ -162,7 +164,7 @@ fn summary(opening: &Value, events: &[Value]) -> Value {
         "duration_ms": ended.map(|ended| ended.saturating_sub(started)),
         "end_cause": end.map(|event| event["cause"].clone()),
         "value_first": opening["value"],
-        "value_last": values.last(),
+        "value_last": values.next_back(),
         "acknowledged_by": by.map(|event| event["by"].clone()),
         "to_first_delivery_ms": first(&|e| e["what"] == "delivered" && e["outcome"] == "accepted"),
         "to_acknowledge_ms": first(&acknowledged),

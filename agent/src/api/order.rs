@@ -15,10 +15,6 @@ const ORDER_TIMEOUT: Duration = Duration::from_secs(5);
 const NAME_BYTES_MAX: usize = 100;
 
 /// Hands an order to the alert stage and waits until it is committed; else the answer that says why not.
-#[expect(
-    clippy::result_large_err,
-    reason = "the refusal is the answer; it is made once a request"
-)]
 pub(super) async fn give(api: &Api, by: Option<&str>, what: Order) -> Result<(), Response> {
     let by = by.unwrap_or("api");
     let by: Arc<str> = by[..by.floor_char_boundary(NAME_BYTES_MAX)].into();

@@ -1,5 +1,6 @@
 //! How times, durations, alerts stand in JSON. Numbers that are none become null by themselves.
 
+use crate::pipeline::render::Renderer;
 use serde_json::{Value, json};
 use std::time::Duration;
 use watchfire_engine::effect::AlertView;
@@ -39,6 +40,16 @@ pub(super) fn seconds(duration: Duration) -> Value {
 /// The time of this moment.
 pub(super) fn now() -> Value {
     format!("{:.3}", jiff::Timestamp::now()).into()
+}
+
+/// One alert with its summary as a notification would say it.
+pub(super) fn told(words: &Renderer<'_>, of: &AlertView) -> Value {
+    let mut shown = alert(of);
+    // What only pends, or a meta-alert says, has no words but its own.
+    if of.severity.is_some() {
+        shown["summary"] = words.alert(&of.snapshot).summary.into();
+    }
+    shown
 }
 
 /// One alert.

@@ -149,14 +149,11 @@ pub(super) async fn add(State(api): State<Api>, body: Bytes) -> Response {
 }
 
 /// Makes an id where there is none, and hands the silence to the alert stage.
-#[expect(
-    clippy::result_large_err,
-    reason = "the refusal is the answer; it is made once a request"
-)]
 pub(super) async fn take_in(api: &Api, mut silence: Silence) -> Result<Arc<str>, Response> {
     let config = api.config.borrow().clone();
     // What is true of every alert of this host tells none from the other, and is no label of the engine's.
     let own = &config.agent.labels;
+    let named = !silence.labels.is_empty();
     silence.labels.retain(|test| {
         let of_host = own.get(&test.name).or_else(|| {
             let host = *test.name == *"host";
@@ -164,6 +161,12 @@ pub(super) async fn take_in(api: &Api, mut silence: Silence) -> Result<Arc<str>,
         });
         !of_host.is_some_and(|value| crate::matcher::passes(test, value))
     });
+    if silence.rules.is_empty() && silence.labels.is_empty() && named {
+        return Err(problem(
+            StatusCode::BAD_REQUEST,
+            "that is true of every alert of this host: name a rule too, or a label that tells alerts apart; alertname=~\".+\" means all of them",
+        ));
+    }
     if silence.id.is_empty() {
         silence.id = fresh_id(api, &silence);
     }

@@ -3,6 +3,7 @@
 use super::Api;
 use super::shape::{self, seconds, time, time_or_null};
 use crate::config::{Adaptive, Config};
+use crate::pipeline::render::Renderer;
 use crate::sandbox::types::SecretSource;
 use axum::Json;
 use axum::extract::State;
@@ -113,8 +114,11 @@ pub(super) async fn plugins(State(api): State<Api>) -> Json<Value> {
 /// `GET /api/v1/alerts`.
 pub(super) async fn alerts(State(api): State<Api>) -> Json<Value> {
     let view = api.views.alerts.borrow().clone();
+    let config = api.config.borrow().clone();
+    let words = Renderer::new(&config);
+    let told = |alert| shape::told(&words, alert);
     Json(json!({
-        "alerts": view.alerts.iter().map(shape::alert).collect::<Vec<_>>(),
+        "alerts": view.alerts.iter().map(told).collect::<Vec<_>>(),
         "outbox_pending": view.outbox_pending,
         "last_seq": view.last_seq,
         "store_error": view.store_error,

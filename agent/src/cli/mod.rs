@@ -17,8 +17,10 @@ mod plugin;
 mod run;
 mod screen;
 mod silence;
+mod simulate;
 mod status;
 mod table;
+mod test;
 
 pub use run::RunOptions;
 
@@ -55,7 +57,13 @@ impl Cli {
             Some(Command::Incident(args)) => Some(&args.config),
             Some(Command::Silence(command)) => Some(command.config()),
             Some(Command::Plugin(command)) => command.config(),
-            Some(Command::Completions(_) | Command::Compile(_)) | None => None,
+            Some(
+                Command::Completions(_)
+                | Command::Compile(_)
+                | Command::Test(_)
+                | Command::Simulate(_),
+            )
+            | None => None,
         };
         let nearest = nearest.and_then(|arg| arg.config.clone());
         Global {
@@ -96,6 +104,10 @@ enum Command {
     Run(run::Args),
     /// Check the configuration: all mistakes at once, and what to write instead
     Check(check::Args),
+    /// Test rules: samples on a virtual clock through the real rules, routes and recovery decisions
+    Test(test::Args),
+    /// Run tests and print what happens, line by line
+    Simulate(simulate::Args),
     /// What the running agent is and what is wrong
     Status(status::Args),
     /// Alerts of the running agent
@@ -131,6 +143,8 @@ pub fn main(run_agent: impl FnOnce(RunOptions) -> Result<(), Failure>) -> ExitCo
         None => run_agent(run::Args::default().options(global)),
         Some(Command::Run(args)) => run_agent(args.options(global)),
         Some(Command::Check(args)) => check::check(&args, &global),
+        Some(Command::Test(args)) => test::test(&args, &global),
+        Some(Command::Simulate(args)) => simulate::simulate(&args, &global),
         Some(Command::Status(args)) => status::status(&args, &global),
         Some(Command::Alerts(args)) => alerts::alerts(&args, &global),
         Some(Command::Events(args)) => events::events(&args, &global),

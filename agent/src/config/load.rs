@@ -91,21 +91,28 @@ pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Loaded, Re
             .into_iter()
             .find(|file| file.exists()),
     };
-    let Some(main) = main else {
-        return from_texts(&[], environment);
-    };
-    let text = read_file(&main).map_err(|finding| Rejected {
-        mistakes: vec![*finding],
-        files: vec![main.clone()],
-    })?;
-    let mut joined = Joined::new(SourceFile {
-        path: main,
-        text,
-        role: Role::Main,
-    });
-    joined.include();
-    joined.packs();
-    joined.resolve(environment)
+    match main {
+        Some(main) => Joined::of(main)?.resolve(environment),
+        None => from_texts(&[], environment),
+    }
+}
+
+/// The texts of a configuration: the file at `path`, what it includes, the packs that it names.
+pub(super) fn gather(path: PathBuf) -> Result<Vec<SourceFile>, Vec<Finding>> {
+    let joined = Joined::of(path).map_err(|rejected| rejected.mistakes)?;
+    let mut mistakes = joined.findings;
+    mistakes.extend(findings(
+        &joined.files,
+        Level::Error,
+        Vec::new(),
+        joined.drafts,
+        false,
+    ));
+    if mistakes.is_empty() {
+        Ok(joined.files.0)
+    } else {
+        Err(mistakes)
+    }
 }
 
 /// The data folder that a configuration which does not hold would have used, so that the last good one
@@ -184,6 +191,22 @@ struct Wanted {
 }
 
 impl Joined {
+    /// Reads a main file and everything that it asks for.
+    fn of(main: PathBuf) -> Result<Self, Rejected> {
+        let text = read_file(&main).map_err(|finding| Rejected {
+            mistakes: vec![*finding],
+            files: vec![main.clone()],
+        })?;
+        let mut joined = Joined::new(SourceFile {
+            path: main,
+            text,
+            role: Role::Main,
+        });
+        joined.include();
+        joined.packs();
+        Ok(joined)
+    }
+
     fn new(main: SourceFile) -> Self {
         let watch = vec![main.folder().to_owned()];
         let files = Files(vec![main]);
@@ -302,7 +325,7 @@ impl Joined {
             .map(|(index, table)| (index, table.get_ref()))
             .collect();
         let raw = raw::read(&reader.root(parts));
-        let config = resolve::resolve(&raw, &reader, environment, self.source());
+        let config = resolve::resolve(&raw, &reader, environment, self.source(), None);
         let mut drafts = std::mem::take(&mut self.drafts);
         drafts.extend(reader.into_drafts());
         let mut mistakes = std::mem::take(&mut self.findings);
@@ -375,7 +398,7 @@ fn wanted(files: &Files) -> Wanted {
 }
 
 /// `include` and `packs` have no effect in an included file, so they must not stand there.
-fn only_main<'a>(reader: &Reader<'a>, index: usize, table: &'a DeTable<'a>) {
+pub(super) fn only_main<'a>(reader: &Reader<'a>, index: usize, table: &'a DeTable<'a>) {
     let Some(toml::de::DeValue::Table(agent)) = table.get("agent").map(|agent| agent.get_ref())
     else {
         return;
@@ -389,7 +412,7 @@ fn only_main<'a>(reader: &Reader<'a>, index: usize, table: &'a DeTable<'a>) {
 
 /// Drafts as findings, in order. Where syntax is broken, what follows from it is left out: a second
 /// error of the same line, and everything that says that something is not there.
-fn findings(
+pub(super) fn findings(
     files: &Files,
     level: Level,
     mut syntax: Vec<Draft>,
@@ -431,7 +454,7 @@ fn findings(
 }
 
 /// Reads one file, with everything that can be wrong with it as a whole.
-fn read_file(path: &Path) -> Result<Arc<str>, Box<Finding>> {
+pub(super) fn read_file(path: &Path) -> Result<Arc<str>, Box<Finding>> {
     use std::io::Read;
     let wrong = |message: String, help: &str| {
         Box::new(Finding {

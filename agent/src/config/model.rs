@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use watchfire_engine::Policy;
 use watchfire_engine::model::{Labels, NotifierId, ProbeId, ProcedureId, RuleId};
+pub use watchfire_engine::pace::Adaptive;
 use watchfire_engine::policy::LabelMatcher;
 
 /// All of it, valid as a whole. Cheap to share; replaced as a whole on reload.
@@ -191,21 +192,6 @@ pub struct ProbeDefaults {
     pub jitter: Duration,
     /// Adaptive interval; none: fixed.
     pub adaptive: Option<Adaptive>,
-}
-
-/// `adaptive = { min, max, calm, grow, shrink }`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Adaptive {
-    /// Shortest interval.
-    pub min: Duration,
-    /// Longest interval.
-    pub max: Duration,
-    /// Healthy rounds before it grows.
-    pub calm: u32,
-    /// Factor up.
-    pub grow: f64,
-    /// Divisor down.
-    pub shrink: f64,
 }
 
 /// One `[[probe]]`.

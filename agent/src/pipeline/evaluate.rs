@@ -91,8 +91,12 @@ impl Evaluate {
                     self.judges.settle(active);
                     self.publish(&views);
                     self.ask_for_the_past();
+                    self.show_history();
                 }
-                Some(past) = self.pasts.recv() => self.judges.history_mut().fill(past),
+                Some(past) = self.pasts.recv() => {
+                    self.judges.history_mut().fill(past);
+                    self.ask_for_the_past();
+                }
                 Some(reply) = self.series.recv() => {
                     // A reader that went away needs no answer.
                     let _ = reply.send(self.judges.history().families().map(latest).collect());
@@ -180,16 +184,20 @@ impl Evaluate {
         }
     }
 
-    /// Long windows want to know what was before; what finds no room is asked for after the next round.
+    /// Long windows want to know what was before; what finds no room is asked for after the next answer.
     fn ask_for_the_past(&mut self) {
+        if let Some(recorder) = &self.recorder {
+            let history = self.judges.history_mut();
+            history.questions(|question| recorder.ask(question));
+        }
+    }
+
+    fn show_history(&mut self) {
+        let bytes = self.judges.history().long_bytes_reserved();
+        self.metrics.window_bytes.set_count(bytes);
         let Some(recorder) = &self.recorder else {
             return;
         };
-        let history = self.judges.history_mut();
-        history.questions(|question| recorder.ask(question));
-        self.metrics
-            .window_bytes
-            .set_count(history.long_bytes_reserved());
         let health = recorder.view().health();
         let metrics = &self.metrics;
         metrics.history_degraded.set_flag(health.degraded.is_some());

@@ -277,7 +277,12 @@ fn seen(series: &[Vec<SeriesId>], history: &History, first: f64) -> Seen {
         .map_or(&[][..], Vec::as_slice);
     let presence = |wanted: Presence| ids.iter().any(|id| history.presence(*id) == wanted);
     if presence(Presence::Now) {
-        if first.is_nan() {
+        // A window may hold values although nothing is known of now.
+        let known = ids.iter().any(|id| {
+            let last = history.last(*id);
+            history.presence(*id) == Presence::Now && last.is_some_and(|p| !p.value.is_nan())
+        });
+        if first.is_nan() || !known {
             Seen::Unknown
         } else {
             Seen::Value

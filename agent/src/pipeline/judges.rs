@@ -11,7 +11,7 @@
 use super::inputs::{Columns, RuleInputs};
 use crate::plugin::LiveRule;
 use crate::sandbox::types::{self, CallError, Collection, Needs, Verdicts};
-use crate::store::history::{Absorbed, History};
+use crate::store::history::{Absorbed, History, Need};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,6 +94,8 @@ pub(crate) struct Judges {
     /// The rules' own memory as it was stored, for rules that are not taken up yet.
     memories: HashMap<RuleId, Memories>,
     active: Active,
+    /// Windows that are kept whether a rule wants them now or not.
+    keep: Vec<Need>,
     /// Probes that are configured, and how each one's last run ended; none: it has not run yet.
     probes: HashMap<ProbeId, Option<bool>>,
 }
@@ -111,8 +113,30 @@ impl Judges {
             order: Vec::new(),
             memories,
             active,
+            keep: Vec::new(),
             probes: HashMap::new(),
         }
+    }
+
+    /// Keeps the windows of these rules too, which may be taken up later.
+    pub(crate) fn keep<'r>(&mut self, rules: impl IntoIterator<Item = &'r Arc<LiveRule>>) {
+        let windows = rules.into_iter().flat_map(|live| {
+            let inputs = RuleInputs::new(&live.config);
+            inputs.windows(&live.needs).collect::<Vec<_>>()
+        });
+        self.keep = windows.collect();
+    }
+
+    /// The process began anew: of the rules' memory there is what was stored.
+    pub(crate) fn restart(&mut self, mut memories: HashMap<RuleId, Memories>) {
+        for (id, judge) in &mut self.judges {
+            judge.memory = memories
+                .remove(id)
+                .unwrap_or_default()
+                .into_iter()
+                .collect();
+        }
+        self.memories = memories;
     }
 
     /// Takes up a set of rules: those that did not change keep their instances and memory. The history
@@ -144,6 +168,7 @@ impl Judges {
             .judges
             .values()
             .flat_map(|judge| judge.inputs.windows(&judge.live.needs))
+            .chain(self.keep.iter().cloned())
             .collect::<Vec<_>>();
         self.history.declare(windows);
         self.history.retain_probes(probes);
@@ -298,7 +323,11 @@ fn missing(
     ran: &BTreeMap<ProbeId, Duration>,
     probes: &HashMap<ProbeId, Option<bool>>,
 ) -> Vec<(Observation, Duration)> {
-    let unplanned = awaited.iter().filter(|one| !inputs.is_planned(one));
+    // Of a dead-man rule that never saw a series the engine speaks itself, and nobody yields that one.
+    let is_itself = |one: &Instance| one.labels.is_empty() && one.probes.is_empty();
+    let unplanned = awaited
+        .iter()
+        .filter(|one| !inputs.is_planned(one) && !is_itself(one));
     unplanned
         .filter_map(|instance| {
             let owners = instance.probes.iter();

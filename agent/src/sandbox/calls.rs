@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!   caller ── gate of the use ── one of eight places ── [ instantiate, configure, verb ] ── state kept? ── answer
+//!      │        └ at the first wait or tick the rest moves to the guests' threads
 //!      └ dropping the future ends the task at the guest's next tick; the store goes with it
 //! ```
 
-use super::Sandbox;
 use super::bindings::{action, notifier, probe, rule, wit};
 use super::component::Component;
 use super::convert;
@@ -15,7 +15,10 @@ use super::types::{
     Alert, Batch, CallError, Collection, Cost, Description, Kind, Limits, Message, Needs, Outcome,
     Receipt, Verdicts,
 };
+use super::{Sandbox, Shared};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -108,45 +111,40 @@ impl<T> Drop for Owned<T> {
 }
 
 impl Sandbox {
-    /// Runs one call on the guests' threads.
+    /// Runs one call: the first stretch on the caller's thread, for at most a tick, and what is left on the
+    /// guests' threads.
+    ///
+    /// Most calls are shorter than the way to another thread and back, and are over by then. One that
+    /// computes on is stopped by its first tick, one that waits stops by itself; both go on elsewhere. A use
+    /// that held its caller up is not trusted so far: its next calls start on the guests' threads.
     pub(super) async fn call<V: Verb>(
         &self,
         using: &Arc<Using>,
         settings: Settings,
         verb: V,
     ) -> (Result<V::Answer, CallError>, Cost) {
-        let shared = Arc::clone(&self.shared);
-        let using = Arc::clone(using);
-        let mut task = Owned(self.threads.handle().spawn(async move {
-            // Both waits end: every call before this one has a wall limit. Neither semaphore is ever closed.
-            let _of_use = Arc::clone(&using.gate).acquire_owned().await;
-            let _of_all = shared.places.acquire().await;
-            let started = Instant::now();
-            let running = shared.ticker.enter();
-            let wall = settings.wall.unwrap_or(using.limits().wall);
-            let mut state = HostState::new(Arc::clone(&shared.host), using, &settings.host);
-            state.deadline = Instant::now() + wall;
-            let (answer, mut cost) = match Store::try_new(&shared.engine, state) {
-                Ok(store) => run(store, wall, settings.discard, verb, running).await,
-                Err(error) => (
-                    Err(CallError::Unavailable {
-                        message: format!("no memory for a call: {error:#}"),
-                        retry_after: None,
-                    }),
-                    Cost::default(),
-                ),
-            };
-            cost.wall = started.elapsed();
-            (answer, cost)
-        }));
+        let guests = self.threads.handle();
+        let mut call = Box::pin(serve(
+            Arc::clone(&self.shared),
+            Arc::clone(using),
+            settings,
+            verb,
+        ));
+        if using.patience.is_quick() {
+            // Timers, sockets and blocking work of the call belong to the guests' runtime from the start.
+            let _entered = guests.enter();
+            // Whoever is to be woken does not exist yet: the task below polls at once and says who it is.
+            let mut nobody = Context::from_waker(Waker::noop());
+            match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(&mut nobody))) {
+                Ok(Poll::Ready(done)) => return done,
+                Ok(Poll::Pending) => {}
+                Err(_) => return (Err(panicked()), Cost::default()),
+            }
+        }
+        let mut task = Owned(guests.spawn(call));
         match (&mut task.0).await {
             Ok(done) => done,
-            Err(error) if error.is_panic() => (
-                Err(CallError::Trapped(
-                    "a host function panicked, please report this".into(),
-                )),
-                Cost::default(),
-            ),
+            Err(error) if error.is_panic() => (Err(panicked()), Cost::default()),
             Err(_) => (
                 Err(CallError::Unavailable {
                     message: "the sandbox is shutting down".into(),
@@ -156,6 +154,42 @@ impl Sandbox {
             ),
         }
     }
+}
+
+fn panicked() -> CallError {
+    CallError::Trapped("a host function panicked, please report this".into())
+}
+
+/// Waits for its turn and makes the call.
+async fn serve<V: Verb>(
+    shared: Arc<Shared>,
+    using: Arc<Using>,
+    settings: Settings,
+    verb: V,
+) -> (Result<V::Answer, CallError>, Cost) {
+    // Both waits end: every call before this one has a wall limit. Neither semaphore is ever closed.
+    let _of_use = Arc::clone(&using.gate).acquire_owned().await;
+    let _of_all = shared.places.acquire().await;
+    let started = Instant::now();
+    let running = shared.ticker.enter();
+    let wall = settings.wall.unwrap_or(using.limits().wall);
+    let mut state = HostState::new(Arc::clone(&shared.host), Arc::clone(&using), &settings.host);
+    state.deadline = started + wall;
+    let (answer, mut cost) = match Store::try_new(&shared.engine, state) {
+        Ok(store) => {
+            let call = run(store, wall, settings.discard, verb, running);
+            using.patience.watch(call).await
+        }
+        Err(error) => (
+            Err(CallError::Unavailable {
+                message: format!("no memory for a call: {error:#}"),
+                retry_after: None,
+            }),
+            Cost::default(),
+        ),
+    };
+    cost.wall = started.elapsed();
+    (answer, cost)
 }
 
 async fn run<V: Verb>(

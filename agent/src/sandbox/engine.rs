@@ -2,12 +2,13 @@
 
 use super::egress::resolve::LOOKUPS;
 use super::host::HostState;
+use super::limits::{INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::Thread;
 use std::time::Duration;
-use wasmtime::{Config, Engine, EngineWeak, OptLevel, Store};
+use wasmtime::{Config, Enabled, Engine, EngineWeak, OptLevel, PoolingAllocationConfig, Store};
 
 /// The grain of the CPU limit; also how often a guest gives its thread back.
 pub const TICK: Duration = Duration::from_millis(10);
@@ -22,6 +23,18 @@ const BLOCKING_THREADS: usize = 4 + LOOKUPS;
 const WASM_STACK_BYTES: usize = 512 << 10;
 /// Stack of a guest and of the host functions it calls.
 const ASYNC_STACK_BYTES: usize = 1 << 20;
+/// Bytes of a stack that stay with the pool between calls; what a deep recursion took beyond goes back at once.
+const STACK_KEPT_BYTES: usize = 32 << 10;
+/// Written bytes of a memory that stay with the pool between calls of a component, wiped: a plugin writes about
+/// 100 KiB. Together with [`WARM_MAX`] this bounds what the pool costs while nothing runs.
+const MEMORY_KEPT_BYTES: usize = 256 << 10;
+/// Bytes of a table that stay likewise: one page, as most tables have.
+const TABLE_KEPT_BYTES: usize = 4 << 10;
+/// Memories that stay set up for the component that had them, while nothing runs.
+const WARM_MAX: u32 = 4;
+/// Host memory that describes one instance or component, bytes. The limit of the pool is not ours: it costs
+/// nothing to allow, and the components that need most (Python) stay far below.
+const INSTANCE_BYTES_MAX: usize = 64 << 20;
 /// Frames of a wasm backtrace: enough to see where, short enough for a log line.
 const BACKTRACE_FRAMES: usize = 16;
 /// Address space of one linear memory where address space is short: the default limit of memory.
@@ -48,9 +61,17 @@ pub enum EngineError {
     Threads(#[source] std::io::Error),
 }
 
-/// Counts the guests that run and lets the epoch advance while there is one.
+/// Counts the guests that run and lets the epoch advance while there is one, and for one tick more: calls
+/// that follow each other closely would otherwise wake its thread each time.
+///
+/// Invariant: `asleep` is set before `active` is looked at for the last time, and `active` is counted up
+/// before `asleep` is looked at. Whichever comes second sees the other, so no guest runs without ticks.
 pub(crate) struct Ticker {
     active: AtomicUsize,
+    /// Whether a guest was there since the last tick.
+    used: AtomicBool,
+    /// Whether the thread sleeps until it is woken.
+    asleep: AtomicBool,
     closed: AtomicBool,
     thread: Thread,
 }
@@ -90,10 +111,18 @@ pub(crate) fn exact(settings: Settings) -> Result<Engine, EngineError> {
     Engine::new(&config(settings)).map_err(|error| EngineError::Engine(format!("{error:#}")))
 }
 
-/// The agent's engine; turns to the small address space by itself where the large one does not fit.
+/// The agent's engine: with a pool of memories and stacks where so much address space can be reserved at once,
+/// else as [`exact`], else in the small address space. All three load what was compiled for the settings that
+/// come back.
 pub(crate) fn fitting(settings: Settings) -> Result<(Engine, Settings), EngineError> {
+    if settings.small_address_space {
+        return Ok((exact(settings)?, settings));
+    }
+    if let Ok(engine) = pooled(settings) {
+        return Ok((engine, settings));
+    }
     let engine = exact(settings)?;
-    if settings.small_address_space || fits(&engine) {
+    if fits(&engine) {
         return Ok((engine, settings));
     }
     let small = Settings {
@@ -101,6 +130,34 @@ pub(crate) fn fitting(settings: Settings) -> Result<(Engine, Settings), EngineEr
     };
     tracing::warn!("address space is limited: plugins reserve 64 MiB a memory instead of 4 GiB");
     Ok((exact(small)?, small))
+}
+
+/// An engine whose calls reuse memories, tables and stacks: a fresh mapping each costs more than all else in a
+/// short call. What a call wrote is wiped before the next one gets it.
+fn pooled(settings: Settings) -> wasmtime::Result<Engine> {
+    let each_call = |count: usize| u32::try_from(CALLS_MAX * count).unwrap_or(u32::MAX);
+    let mut pool = PoolingAllocationConfig::new();
+    // As many of everything as all calls together may have, so that the limits of a store strike first.
+    pool.total_core_instances(each_call(INSTANCES_MAX))
+        .total_component_instances(each_call(INSTANCES_MAX))
+        .total_memories(each_call(MEMORIES_MAX))
+        .total_tables(each_call(TABLES_MAX))
+        .total_stacks(each_call(1))
+        .max_tables_per_module(u32::try_from(TABLES_MAX).unwrap_or(u32::MAX))
+        .table_elements(TABLE_ELEMENTS_MAX)
+        .max_core_instance_size(INSTANCE_BYTES_MAX)
+        .max_component_instance_size(INSTANCE_BYTES_MAX)
+        .max_unused_warm_slots(WARM_MAX)
+        .async_stack_keep_resident(STACK_KEPT_BYTES)
+        .table_keep_resident(TABLE_KEPT_BYTES);
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        // Finds what was written. Without it the first bytes would be wiped, used or not.
+        pool.pagemap_scan(Enabled::Yes)
+            .linear_memory_keep_resident(MEMORY_KEPT_BYTES);
+    }
+    let mut config = config(settings);
+    config.async_stack_zeroing(true).allocation_strategy(pool);
+    Engine::new(&config)
 }
 
 /// Whether as many memories as calls can be reserved at once. Reserving costs no memory.
@@ -125,6 +182,8 @@ impl Ticker {
             .map_err(EngineError::Threads)?;
         let ticker = Arc::new(Ticker {
             active: AtomicUsize::new(0),
+            used: AtomicBool::new(false),
+            asleep: AtomicBool::new(true),
             closed: AtomicBool::new(false),
             thread: thread.thread().clone(),
         });
@@ -135,7 +194,7 @@ impl Ticker {
 
     fn run(&self, engine: &EngineWeak) {
         while !self.closed.load(Ordering::Acquire) {
-            if self.active.load(Ordering::Acquire) == 0 {
+            if self.asleep.load(Ordering::SeqCst) {
                 std::thread::park();
                 continue;
             }
@@ -144,12 +203,21 @@ impl Ticker {
                 Some(engine) => engine.increment_epoch(),
                 None => return,
             }
+            let used = self.used.swap(false, Ordering::Relaxed);
+            if !used && self.active.load(Ordering::SeqCst) == 0 {
+                self.asleep.store(true, Ordering::SeqCst);
+                if self.active.load(Ordering::SeqCst) > 0 {
+                    self.asleep.store(false, Ordering::SeqCst);
+                }
+            }
         }
     }
 
     /// Call it before a guest starts.
     pub(crate) fn enter(self: &Arc<Self>) -> Running {
-        if self.active.fetch_add(1, Ordering::AcqRel) == 0 {
+        self.active.fetch_add(1, Ordering::SeqCst);
+        self.used.store(true, Ordering::Relaxed);
+        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
             self.thread.unpark();
         }
         Running(Arc::clone(self))
@@ -220,24 +288,79 @@ pub(crate) fn set_deadline(store: &mut Store<HostState>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::hash::{DefaultHasher, Hash, Hasher};
+
+    /// `(module (func loop br 0 end) (start 0))`
+    const SPIN: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x08\x01\0\x0a\x09\x01\x07\0\x03\x40\x0c\0\x0b\x0b";
+    /// `(module (memory (export "m") 2 200))`
+    const MEMORY: &[u8] = b"\0asm\x01\0\0\0\x05\x05\x01\x01\x02\xc8\x01\x07\x05\x01\x01m\x02\0";
 
     #[test]
-    fn nothing_ticks_while_nothing_runs() {
+    fn it_ticks_while_something_runs_and_sleeps_soon_after() {
         let engine = exact(Settings::default()).unwrap();
         let ticker = Ticker::start(&engine).unwrap();
+        let asleep = |ticker: &Ticker| ticker.asleep.load(Ordering::SeqCst);
         let weak = Arc::downgrade(&ticker);
-        {
-            let _first = ticker.enter();
-            let _second = ticker.enter();
-            assert_eq!(ticker.active.load(Ordering::Acquire), 2);
+        assert!(asleep(&ticker), "no guest ran yet");
+        for _ in 0..2 {
+            let first = ticker.enter();
+            let second = ticker.enter();
+            assert!(!asleep(&ticker));
+            drop(first);
+            // A store that came now would be interrupted by a tick.
+            let mut store = Store::new(&engine, ());
+            store.set_epoch_deadline(1);
+            let module = wasmtime::Module::new(&engine, SPIN).unwrap();
+            let trap = wasmtime::Instance::new(&mut store, &module, &[]).unwrap_err();
+            assert_eq!(
+                trap.downcast_ref::<wasmtime::Trap>(),
+                Some(&wasmtime::Trap::Interrupt)
+            );
+            assert!(!asleep(&ticker), "one still runs");
+            drop(second);
+            while !asleep(&ticker) {
+                std::thread::yield_now();
+            }
         }
-        assert_eq!(ticker.active.load(Ordering::Acquire), 0);
+        assert_eq!(ticker.active.load(Ordering::SeqCst), 0);
         ticker.close();
         drop(ticker);
         // The thread holds the last reference and lets go of it.
         while weak.upgrade().is_some() {
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn the_pool_wipes_what_a_call_wrote() {
+        let engine = pooled(Settings::default()).unwrap();
+        let module = wasmtime::Module::new(&engine, MEMORY).unwrap();
+        // More than the pool keeps, so that both ways of wiping are taken; then less.
+        for pages in [100, 1, 100] {
+            let mut store = Store::new(&engine, ());
+            store.set_epoch_deadline(1);
+            let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
+            let memory = instance.get_memory(&mut store, "m").unwrap();
+            memory.grow(&mut store, pages).unwrap();
+            let bytes = memory.data_mut(&mut store);
+            assert_eq!(bytes.len(), (usize::try_from(pages).unwrap() + 2) << 16);
+            assert!(bytes.iter().all(|byte| *byte == 0), "{pages} pages");
+            bytes.fill(0xaa);
+        }
+    }
+
+    #[test]
+    fn what_is_compiled_without_the_pool_runs_in_it() {
+        let key = |engine: Engine| {
+            let mut hasher = DefaultHasher::new();
+            engine.precompile_compatibility_hash().hash(&mut hasher);
+            hasher.finish()
+        };
+        let settings = Settings::default();
+        assert_eq!(
+            key(exact(settings).unwrap()),
+            key(pooled(settings).unwrap())
+        );
     }
 
     #[test]

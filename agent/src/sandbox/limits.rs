@@ -10,13 +10,13 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 /// Elements of one table: a large program has some thousand functions to point at.
-const TABLE_ELEMENTS_MAX: usize = 20_000;
+pub(crate) const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// Core instances of one store: a wasip2 component of Rust has about five, of Python about thirty.
-const INSTANCES_MAX: usize = 64;
+pub(crate) const INSTANCES_MAX: usize = 64;
 /// Tables of one store; as many as instances.
-const TABLES_MAX: usize = 64;
+pub(crate) const TABLES_MAX: usize = 64;
 /// Linear memories of one store: the program's and those of adapters.
-const MEMORIES_MAX: usize = 8;
+pub(crate) const MEMORIES_MAX: usize = 8;
 /// Bytes kept of what a guest writes to stdout and stderr, the last ones: a panic message stands at the end.
 const OUTPUT_BYTES_MAX: usize = 4 << 10;
 

@@ -6,8 +6,8 @@
 //!                              fresh store for every call: limits, grants, host state; dropped afterwards
 //! ```
 //!
-//! A guest call runs on the guests' own small runtime under a wall limit, a CPU budget (epochs), a
-//! memory cap, a hostcall cap. Nothing of the guest survives the call but what it put into `state`.
+//! A guest call starts on its caller's thread and goes on, from its first wait or tick, on the guests' own
+//! small runtime; it has a wall limit, a CPU budget (epochs), a memory cap, a hostcall cap. Nothing of the guest survives the call but what it put into `state`.
 //!
 //! * [`engine`]: the one configuration of wasmtime, the clock of the CPU limit, the guests' threads;
 //! * [`artefact`]: compiling (in the child process) and reviving; the one module with `unsafe`;
@@ -27,6 +27,7 @@ pub mod engine;
 pub mod grants;
 pub mod host;
 mod limits;
+mod patience;
 pub mod secrets;
 pub mod types;
 pub mod uses;

@@ -128,6 +128,12 @@ impl Folder {
         written
     }
 
+    /// Whether a database has stood here: the reserve is made after the first one is in place. So a first
+    /// start is told from one whose database somebody took away.
+    pub(super) fn was_used(&self) -> bool {
+        self.dir.join("reserve").exists()
+    }
+
     /// Gives the reserve back to the disk. False: there was none.
     pub(super) fn release(&self) -> bool {
         std::fs::remove_file(self.dir.join("reserve")).is_ok()

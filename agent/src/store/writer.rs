@@ -239,7 +239,10 @@ impl Writer {
                 "state.db was damaged ({reason}) and is kept as {}",
                 aside.display()
             ));
-        } else if self.folder.has_quarantined() || self.folder.log().exists() {
+        } else if self.folder.has_quarantined()
+            || self.folder.log().exists()
+            || self.folder.was_used()
+        {
             let _ = self.folder.finish_quarantine();
             self.mirror.lost = Some("state.db is missing".to_owned());
         }

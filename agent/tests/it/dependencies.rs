@@ -33,14 +33,7 @@ const TWICE: [(&str, &str); 8] = [
 ];
 
 /// Features of wasmtime that stay off: code we never run, with advisories of its own.
-const OFF: [&str; 6] = [
-    "component-model-async",
-    "gc",
-    "threads",
-    "pooling-allocator",
-    "wat",
-    "cache",
-];
+const OFF: [&str; 5] = ["component-model-async", "gc", "threads", "wat", "cache"];
 
 fn metadata() -> serde_json::Value {
     #[expect(clippy::disallowed_methods, reason = "the test asks cargo")]

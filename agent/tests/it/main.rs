@@ -15,6 +15,7 @@ mod packs;
 mod recovery;
 mod reload;
 mod reloader;
+mod rule_tests;
 mod sandbox;
 mod servers;
 mod shipped;

@@ -119,7 +119,7 @@ fn an_operator_acknowledges_silences_and_asks_why() {
     let id = silence["id"].as_str().unwrap();
     let page = wait_for("the muted alert", || {
         let page = done(&folder, &["explain", "queue-long"]);
-        page.contains("NOT SENT").then_some(page)
+        page.contains("NOT SENT: silence").then_some(page)
     });
     for words in [
         "queue_size = 300",

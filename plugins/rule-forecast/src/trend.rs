@@ -3,6 +3,8 @@
 //! Least squares would be cheaper, but one log rotation or one restart inside the window turns its line around; the
 //! median bears up to 29 % of such points.
 
+use watchfire_plugin_sdk::stats::median;
+
 /// Which way it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
@@ -79,19 +81,5 @@ impl Trend {
         } else {
             f64::INFINITY
         }
-    }
-}
-
-/// The middle one, or the mean of the two in the middle. Not empty.
-fn median(values: &mut [f64]) -> f64 {
-    let middle = values.len() / 2;
-    let even = values.len().is_multiple_of(2);
-    let (below, upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
-    let upper = *upper;
-    if even {
-        let lower = below.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        (lower + upper) / 2.0
-    } else {
-        upper
     }
 }

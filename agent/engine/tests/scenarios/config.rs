@@ -100,8 +100,8 @@ pub(crate) struct Adaptive {
     pub(crate) min: Span,
     pub(crate) max: Span,
     pub(crate) calm: u32,
-    pub(crate) grow: u32,
-    pub(crate) shrink: u32,
+    pub(crate) grow: f64,
+    pub(crate) shrink: f64,
 }
 
 #[derive(Default, Deserialize)]

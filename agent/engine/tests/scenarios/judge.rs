@@ -1,9 +1,9 @@
 //! The native threshold rule: what a rule component would say of one series.
 
 use crate::config::{Limits, RawRule, severity};
-use crate::parse::Answer;
 use std::collections::BTreeMap;
 use watchfire_engine::model::{Severities, Severity};
+use watchfire_simulate::Answer;
 
 /// Every collected value of a series, oldest first: `(milliseconds, value)`.
 pub(crate) type History = Vec<(u64, f64)>;

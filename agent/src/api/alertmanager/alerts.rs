@@ -7,6 +7,7 @@ use crate::api::shape::{Time, time};
 use crate::api::silences::wall_now;
 use crate::api::{Api, order};
 use crate::config::Config;
+use crate::pipeline::render::Renderer;
 use crate::pipeline::view::Order;
 use axum::Json;
 use axum::body::Bytes;
@@ -41,11 +42,8 @@ fn one(config: &Config, alert: &AlertView, receivers: &[String]) -> Value {
     let external = alert.external.as_ref();
     let mut annotations: BTreeMap<Arc<str>, Arc<str>> =
         external.map(|e| e.annotations.clone()).unwrap_or_default();
-    if let Some(note) = &snapshot.note {
-        annotations
-            .entry("summary".into())
-            .or_insert_with(|| note.as_str().into());
-    }
+    let words = || Renderer::new(config).alert(snapshot).summary.into();
+    annotations.entry("summary".into()).or_insert_with(words);
     let rule = config.rules.iter().find(|rule| rule.id == snapshot.rule);
     if let Some(runbook) = rule.and_then(|rule| rule.runbook.clone()) {
         annotations.insert("runbook_url".into(), runbook);

@@ -163,7 +163,7 @@ async fn a_silence_that_cannot_be_is_refused_in_words() {
         (
             "/api/v1/silences",
             r#"{"matchers": ["host=web-1"], "owner": "a", "reason": "b", "ends_at": "2999-01-01T00:00:00Z"}"#,
-            "names a rule or a label",
+            "true of every alert of this host",
         ),
         (
             "/api/v1/silences",

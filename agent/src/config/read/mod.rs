@@ -32,6 +32,22 @@ pub(in crate::config) struct Reader<'a> {
     drafts: RefCell<Vec<Draft>>,
     /// Every key that was asked for, and whether it was there in any file.
     known: RefCell<BTreeMap<String, bool>>,
+    /// How each file joins those before it; a file that is not named adds to them.
+    joins: Vec<Join>,
+    /// In a rule test nobody calls a notifier or an action, so nobody needs to say which one.
+    pub(in crate::config) is_test: bool,
+}
+
+/// What becomes of a key that an earlier file has as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Join {
+    /// Tables and lists are joined; a second value is a mistake.
+    #[default]
+    Add,
+    /// Tables are joined, all else takes the place of what was there.
+    Over,
+    /// What stands at the top takes the place of what was there, tables too.
+    Replace,
 }
 
 /// A table, perhaps made of parts from several files.
@@ -90,6 +106,17 @@ impl<'a> Reader<'a> {
             files,
             drafts: RefCell::default(),
             known: RefCell::default(),
+            joins: Vec::new(),
+            is_test: false,
+        }
+    }
+
+    /// For a rule test, its files joining as `joins` says.
+    pub(in crate::config) fn of_test(self, joins: Vec<Join>) -> Self {
+        Reader {
+            joins,
+            is_test: true,
+            ..self
         }
     }
 
@@ -238,6 +265,15 @@ impl<'a, 'r> Table<'a, 'r> {
             all.extend(part);
         }
         self.reader.note(join(&self.schema, "*"), !all.is_empty());
+        for at in (0..all.len()).rev() {
+            // Reported below where the files only add.
+            if self.join_of(all[at].key_at.file) != Join::Add
+                && let Some(hidden) = all[..at].iter().position(|e| e.name == all[at].name)
+            {
+                let over = all.remove(at);
+                all[hidden] = over;
+            }
+        }
         all.retain(|entry| match seen.get(&entry.name) {
             None => {
                 seen.insert(entry.name.clone(), entry.key_at);
@@ -402,13 +438,27 @@ impl<'a, 'r> Table<'a, 'r> {
     }
 
     fn find(&self, key: &str) -> Vec<Entry<'a, 'r>> {
-        self.parts
-            .iter()
-            .filter_map(|(file, table)| {
-                let (name, value) = table.get_key_value(key)?;
-                Some(self.entry(*file, name.get_ref(), name.span(), value, key))
-            })
-            .collect()
+        let mut found: Vec<Entry<'a, 'r>> = Vec::new();
+        for (file, table) in &self.parts {
+            let Some((name, value)) = table.get_key_value(key) else {
+                continue;
+            };
+            let entry = self.entry(*file, name.get_ref(), name.span(), value, key);
+            let hides = match self.join_of(*file) {
+                Join::Add => false,
+                Join::Over => !(entry.is_table() && found.iter().all(Entry::is_table)),
+                Join::Replace => self.path.is_empty(),
+            };
+            if hides {
+                found.clear();
+            }
+            found.push(entry);
+        }
+        found
+    }
+
+    fn join_of(&self, file: usize) -> Join {
+        self.reader.joins.get(file).copied().unwrap_or_default()
     }
 
     fn entry(

@@ -46,6 +46,15 @@ struct Context<'a> {
     secrets: BTreeSet<String>,
     commands: BTreeSet<String>,
     mail: bool,
+    simulated: Option<Simulated>,
+}
+
+/// The configuration of a rule test: notifiers that are only named are there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Simulated {
+    /// A rule that somebody else names may be gone: a reload in a test says which tables change, not
+    /// what else a careful operator would have changed.
+    pub(super) dangling: bool,
 }
 
 /// Fills in, follows, checks. The result is only meant to be used where the reader found no mistake.
@@ -54,6 +63,7 @@ pub(super) fn resolve(
     reader: &Reader<'_>,
     environment: &Environment,
     source: Source,
+    simulated: Option<Simulated>,
 ) -> Config {
     let context = Context {
         reader,
@@ -61,6 +71,7 @@ pub(super) fn resolve(
         secrets: raw.secrets.iter().map(|(name, _)| name.clone()).collect(),
         commands: raw.commands.iter().map(|(name, _)| name.clone()).collect(),
         mail: raw.mail.is_some(),
+        simulated,
     };
     let agent = agent(&context, raw, environment);
     let api = api(&context, raw, environment, &agent);
@@ -375,6 +386,11 @@ fn recover(raw: &Raw) -> RecoverPolicy {
 }
 
 impl Context<'_> {
+    /// Whether a name of a rule that is not there is let pass.
+    fn lets_dangle(&self) -> bool {
+        self.simulated.is_some_and(|simulated| simulated.dangling)
+    }
+
     /// Reports every id that stands twice, with both places.
     fn duplicates<'i>(&self, table: &str, ids: impl Iterator<Item = &'i At<String>>) {
         let mut seen: BTreeMap<&str, Place> = BTreeMap::new();

@@ -248,7 +248,7 @@ fn composites(context: &Context<'_>, rules: &[&RawRule]) {
         };
         let id = rule.id.value.as_str();
         for child in rules {
-            if !children.contains_key(child.value.as_str()) {
+            if !children.contains_key(child.value.as_str()) && !context.lets_dangle() {
                 context.reader.absence(
                     child.at,
                     &format!("rule[{id}]"),

@@ -28,6 +28,7 @@ pub mod tcp;
 use super::bindings::{imports, wit};
 use super::egress::{GrantError, Network, NetworkSettings, Reach};
 use super::limits::{Budget, Output};
+use super::patience::Patience;
 use super::secrets::Secrets;
 use super::types::{CallError, CommandSpec, Cost, Kind, Limits, MailServer, SecretSource, Use};
 use arc_swap::ArcSwap;
@@ -98,6 +99,8 @@ pub(crate) struct Using {
     pub(crate) reach: Arc<Reach>,
     /// One call at a time.
     pub(crate) gate: Arc<Semaphore>,
+    /// Whether its calls may start on their caller's thread.
+    pub(crate) patience: Patience,
     pub(crate) log_bucket: Mutex<log::Bucket>,
     pub(crate) event_bucket: Mutex<log::Bucket>,
     refusals: Mutex<HashSet<String>>,
@@ -203,6 +206,7 @@ impl Using {
             settings,
             reach: Arc::new(reach),
             gate: Arc::new(Semaphore::new(1)),
+            patience: Patience::default(),
             log_bucket: Mutex::new(log::Bucket::of_logs()),
             event_bucket: Mutex::new(log::Bucket::of_events()),
             refusals: Mutex::default(),

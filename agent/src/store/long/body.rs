@@ -97,8 +97,8 @@ impl Body {
                 known_sum(cells.since(from).map(|c| c.1.0)) / window.over.as_secs_f64()
             }
             (Column::Base(cells), Aggregate::Delta) => {
-                let base = cells.since(from).map(|(_, cell)| cell.0);
-                let base = base.filter(|value| !value.is_nan()).next();
+                let mut base = cells.since(from).map(|(_, cell)| cell.0);
+                let base = base.find(|value| !value.is_nan());
                 base.zip(within)
                     .map_or(f64::NAN, |(base, newest)| newest.value - base)
             }

@@ -68,10 +68,8 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, Trouble> {
 /// Moves the file aside, over the one that lies there: people look at one at most, and it may be large.
 pub(super) fn quarantine(path: &Path) -> std::io::Result<PathBuf> {
     let aside = beside(path, ".corrupt");
-    if path.is_dir() {
-        // A folder under this name is nobody's history; it is only moved away.
-        let _ = std::fs::remove_dir(&aside);
-    }
+    // It may have been a folder.
+    let _ = std::fs::remove_file(&aside).or_else(|_| std::fs::remove_dir_all(&aside));
     std::fs::rename(path, &aside)?;
     for rest in ["-wal", "-shm", "-journal"] {
         let _ = std::fs::remove_file(beside(path, rest));

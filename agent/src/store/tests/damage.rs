@@ -248,3 +248,19 @@ fn survive_in_without_quarantine(dir: &Path) {
     let (_, opened) = StateStore::open(dir).unwrap();
     assert_eq!(opened.lost, None);
 }
+
+#[tokio::test]
+async fn a_database_that_somebody_took_away_is_no_first_start() {
+    let temp = tempfile::tempdir().unwrap();
+    let (store, first) = StateStore::open(temp.path()).unwrap();
+    assert_eq!(first.lost, None, "a first start is no loss");
+    store.commit(commit(1, "a", "{}")).await.unwrap();
+    store.close().await;
+    std::fs::remove_file(temp.path().join("state.db")).unwrap();
+    let (store, again) = StateStore::open(temp.path()).unwrap();
+    assert_eq!(again.lost.as_deref(), Some("state.db is missing"));
+    store.commit(commit(2, "a", "{}")).await.unwrap();
+    store.close().await;
+    let (_store, last) = StateStore::open(temp.path()).unwrap();
+    assert_eq!(last.lost, None, "said until the first commit");
+}

@@ -287,3 +287,46 @@ async fn an_unsound_wall_clock_deletes_nothing() {
     }
     assert_eq!(store.events(0, &[], 10).await.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn episodes_and_alerts_are_found_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let (store, _) = StateStore::open(temp.path()).unwrap();
+    let turn = |ms: u64, alert: &str, from: &str, to: &str| NewEvent {
+        body: format!("{{\"from\":\"{from}\",\"to\":\"{to}\"}}"),
+        ..event(ms, EventType::Transition, alert)
+    };
+    let events = vec![
+        turn(1, "disk{m=\"/\"}", "ok", "pending"),
+        turn(2, "disk{m=\"/\"}", "pending", "firing:high"),
+        turn(3, "disk{m=\"/\"}", "firing:high", "firing:critical"),
+        turn(4, "diskette", "ok", "firing:low"),
+        turn(5, "disk{m=\"/\"}", "firing:critical", "ok"),
+        turn(6, "disk{m=\"/\"}", "ok", "firing:high"),
+    ];
+    let mut all = commit(6, "a", "{}");
+    all.events = events;
+    store.commit(all).await.unwrap();
+    let seqs =
+        |events: Vec<crate::store::StoredEvent>| events.iter().map(|e| e.seq).collect::<Vec<_>>();
+    assert_eq!(seqs(store.openings(u64::MAX, 10).await.unwrap()), [6, 4, 2]);
+    assert_eq!(seqs(store.openings(6, 1).await.unwrap()), [4]);
+    let disk = fingerprint("disk{m=\"/\"}");
+    assert_eq!(
+        seqs(store.events_of_alert_from(disk, 3).await.unwrap()),
+        [3, 5, 6]
+    );
+    let names = async |text: &str| {
+        let known = store.known_alerts(text.to_owned()).await.unwrap();
+        known
+            .into_iter()
+            .map(|known| known.alert)
+            .collect::<Vec<_>>()
+    };
+    let whole = "disk{m=\"/\"}";
+    for text in ["disk", whole, &disk.to_string()[..8], &disk.to_string()] {
+        assert_eq!(names(text).await, [whole], "{text}");
+    }
+    assert_eq!(names("dis").await, [""; 0]);
+    assert_eq!(names("%").await, [""; 0]);
+}

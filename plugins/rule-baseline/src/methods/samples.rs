@@ -2,6 +2,8 @@
 //!
 //! Numbers, not means of stretches: the deviation of means is smaller than that of the numbers they were made of.
 
+use watchfire_plugin_sdk::stats::median;
+
 use super::{Level, NUMBERS_MIN};
 use crate::memory::{put, take};
 
@@ -122,18 +124,4 @@ fn thin_out<T>(list: &mut Vec<T>) {
         stays = !stays;
         stays
     });
-}
-
-/// The middle one, or the mean of the two in the middle. Not empty.
-fn median(values: &mut [f64]) -> f64 {
-    let middle = values.len() / 2;
-    let even = values.len().is_multiple_of(2);
-    let (below, upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
-    let upper = *upper;
-    if even {
-        let lower = below.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        f64::midpoint(lower, upper)
-    } else {
-        upper
-    }
 }

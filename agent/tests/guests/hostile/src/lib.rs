@@ -117,6 +117,10 @@ impl Probe for Guest {
                 static CALLS: AtomicU32 = AtomicU32::new(0);
                 return Ok(gauge(f64::from(CALLS.fetch_add(1, Ordering::Relaxed))));
             }
+            "log and work for 100 ms" => {
+                host::log::info("a line");
+                work(Duration::from_millis(100));
+            }
             "work for 100 ms" => work(Duration::from_millis(100)),
             other => return Err(Error::config(format!("config.do: {other:?} is nothing"))),
         }

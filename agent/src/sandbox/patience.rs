@@ -1,0 +1,110 @@
+//! Which uses may start their calls on the caller's thread.
+//!
+//! A call cannot be stopped between two ticks of the epoch, nor inside one bulk operation on its memory or one
+//! synchronous host function. So the caller's thread is lent to those that gave it back soon the last times.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A call that keeps a thread longer than this is not quick. Ten times what a small call takes; the way to
+/// another thread and back (about 60 µs) is then less than a third of it, and several such calls, large batches of
+/// rules for one, run side by side there instead of one after the other on the agent's only thread.
+const QUICK: Duration = Duration::from_micros(200);
+/// Calls that have to be quick on the guests' threads before one starts on the caller's again. What spins at
+/// every second call so holds the agent up for a tick in seventeen calls.
+const PROBATION: u32 = 16;
+
+/// How one use behaved lately. A new one is trusted.
+#[derive(Default)]
+pub(crate) struct Patience {
+    /// Calls that still have to be quick.
+    probation: AtomicU32,
+}
+
+/// The longest stretch of one call so far; the use is judged by it when the call is over, however it ends.
+struct Longest<'a> {
+    held: Duration,
+    patience: &'a Patience,
+}
+
+impl Patience {
+    /// Whether the next call may start on the thread of its caller.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.probation.load(Ordering::Relaxed) == 0
+    }
+
+    /// Runs a call and judges the use by it.
+    pub(crate) async fn watch<F: Future>(&self, call: F) -> F::Output {
+        let mut call = std::pin::pin!(call);
+        let mut longest = Longest {
+            held: Duration::ZERO,
+            patience: self,
+        };
+        std::future::poll_fn(|cx| {
+            let since = Instant::now();
+            let polled = call.as_mut().poll(cx);
+            longest.held = longest.held.max(since.elapsed());
+            polled
+        })
+        .await
+    }
+
+    // One call of a use runs at a time, so nothing is lost between the two steps.
+    fn judge(&self, held: Duration) {
+        let left = if held > QUICK {
+            PROBATION
+        } else {
+            self.probation.load(Ordering::Relaxed).saturating_sub(1)
+        };
+        self.probation.store(left, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Longest<'_> {
+    fn drop(&mut self) {
+        self.patience.judge(self.held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Context;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_held_a_thread_up_is_on_probation() {
+        let patience = Patience::default();
+        assert!(patience.is_quick());
+        // Stands for a stretch of work: the clock moves within one poll.
+        let works = async |long: Duration| {
+            let work = std::pin::pin!(tokio::time::advance(long));
+            patience.watch(work).await;
+        };
+        works(QUICK / 2).await;
+        assert!(patience.is_quick());
+        works(QUICK * 2).await;
+        for _ in 0..PROBATION {
+            assert!(!patience.is_quick());
+            patience.watch(async {}).await;
+        }
+        assert!(patience.is_quick());
+    }
+
+    #[tokio::test]
+    async fn a_dropped_call_is_judged_too() {
+        let patience = Patience::default();
+        {
+            let mut call = Box::pin(patience.watch(async {
+                let since = Instant::now();
+                while since.elapsed() <= QUICK {
+                    std::hint::spin_loop();
+                }
+                std::future::pending::<()>().await;
+            }));
+            let mut nobody = Context::from_waker(std::task::Waker::noop());
+            assert!(call.as_mut().poll(&mut nobody).is_pending());
+        }
+        assert!(!patience.is_quick());
+    }
+}

@@ -1,0 +1,196 @@
+//! `watchfire test` and `watchfire simulate`: the binary, its rule components, whole files.
+
+use crate::support::{Folder, command};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+/// The scenarios of the specification, and our own.
+fn scenarios() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("engine/tests/scenarios/cases")
+}
+
+/// Runs `watchfire` with these words.
+fn watchfire(words: &[&str]) -> Output {
+    command().args(words).output().expect("watchfire runs")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("an exit code")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Each line of the output as JSON.
+fn lines(output: &Output) -> Vec<Value> {
+    let parse = |line: &str| serde_json::from_str(line).expect("a JSON object a line");
+    text(&output.stdout).lines().map(parse).collect()
+}
+
+/// A rule, a route to `default` without waits, and what follows.
+fn file(rest: &str) -> String {
+    format!(
+        r#"
+[[test]]
+id = "T1"
+title = "cpu"
+end = "60s"
+
+[[test.config.rule]]
+id = "cpu"
+metric = "cpu"
+keep = "0s"
+config = {{ above = {{ warning = 80 }} }}
+
+[[test.config.route]]
+notify = ["default"]
+group_by = []
+group_wait = "0s"
+
+{rest}"#
+    )
+}
+
+#[test]
+fn every_scenario_of_the_specification_passes_with_real_rules() {
+    let folder = scenarios();
+    let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    let files: Vec<String> = "ABCDEFGHP"
+        .chars()
+        .map(|c| path(&format!("{c}.toml")))
+        .collect();
+    let mut words = vec!["test", "--json"];
+    words.extend(files.iter().map(String::as_str));
+    let output = watchfire(&words);
+    let tests = lines(&output);
+    let failed: Vec<&Value> = tests.iter().filter(|test| test["passed"] != true).collect();
+    assert!(failed.is_empty(), "{failed:#?}\n{}", text(&output.stderr));
+    assert_eq!(tests.len(), 44);
+    assert_eq!(code(&output), 0);
+
+    // Ours too, found by their folder.
+    let output = watchfire(&["test", &folder.to_string_lossy()]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stdout));
+    assert!(
+        text(&output.stdout).contains("all passed"),
+        "{}",
+        text(&output.stdout)
+    );
+}
+
+#[test]
+fn a_failing_test_shows_both_sides_and_exits_1() {
+    let folder = Folder::empty();
+    folder.write(
+        "t.toml",
+        &file(
+            "[test.samples]\ncpu = \"50@0 90@10\"\n\n[test.expect]\ntimeline = [\"10s fire warning cpu\", \"30s resolve cpu\"]\nstates = [\"20s firing:warning\"]\n",
+        ),
+    );
+    let path = folder.path("t.toml");
+    let path = path.to_string_lossy();
+    let output = watchfire(&["test", &path]);
+    assert_eq!(code(&output), 1);
+    let shown = text(&output.stdout);
+    for line in [
+        "FAILED T1: cpu",
+        "    10s fire warning cpu     | 10s fire warning cpu\n",
+        "  ! -                        | state 10s firing:warning\n",
+        "  ! state 20s firing:warning | -\n",
+        "  ! 30s resolve cpu          | -\n",
+        "1 test, 1 failed",
+    ] {
+        assert!(shown.contains(line), "{line:?} in\n{shown}");
+    }
+
+    let output = watchfire(&["test", "--json", &path]);
+    assert_eq!(code(&output), 1);
+    let expected = serde_json::json!([{
+        "id": "T1",
+        "passed": false,
+        "missing": ["30s resolve cpu", "state 20s firing:warning"],
+        "unexpected": ["state 10s firing:warning"],
+    }]);
+    assert_eq!(Value::from(lines(&output)), expected);
+}
+
+#[test]
+fn a_mistake_is_told_with_its_place_and_what_to_write() {
+    let folder = Folder::empty();
+    folder.write("broken.toml", "[[test]]\nid = \"B\"\nend = 60\n");
+    folder.write(
+        "unknown.toml",
+        &file("").replace("metric = \"cpu\"", "metrc = \"cpu\""),
+    );
+    folder.write(
+        "refused.toml",
+        &file("").replace("warning = 80", "warnin = 80"),
+    );
+    folder.write("syntax.toml", "[[test]]\nid = \n");
+    for (name, place, words) in [
+        ("broken.toml", "broken.toml:3:7", "end = \"…\""),
+        ("unknown.toml", "unknown.toml:9:1", "did you mean `metric`?"),
+        ("refused.toml", "refused.toml:8:6", "warnin"),
+        ("syntax.toml", "syntax.toml:2:", ""),
+        ("absent.toml", "absent.toml", "cannot read"),
+    ] {
+        let path = folder.path(name);
+        let output = watchfire(&["test", &path.to_string_lossy()]);
+        let shown = text(&output.stdout);
+        assert_eq!(code(&output), 78, "{name}: {shown}");
+        assert!(shown.contains(place), "{place} in\n{shown}");
+        assert!(shown.contains(words), "{words} in\n{shown}");
+    }
+    // Others of the folder are run all the same.
+    folder.write("good.toml", &file("[test.expect]\ntimeline = []\n"));
+    let root = folder.path("");
+    let output = watchfire(&["test", "--json", &root.to_string_lossy()]);
+    assert_eq!(code(&output), 78);
+    assert!(lines(&output).iter().any(|test| test["passed"] == true));
+
+    assert_eq!(code(&watchfire(&["test"])), 2);
+    assert_eq!(code(&watchfire(&["test", "--jobs", "0", "x"])), 2);
+}
+
+#[test]
+fn configuration_comes_from_a_base_a_file_and_the_test_itself() {
+    let folder = Folder::empty();
+    folder.write(
+        "watchfire.toml",
+        "[[rule]]\nid = \"cpu\"\nmetric = \"cpu\"\nkeep = \"0s\"\nconfig = { above = { warning = 80 } }\n\n[[notifier]]\nid = \"ops\"\nplugin = \"notifier-slack\"\nconfig = { url = \"x\" }\n\n[[route]]\nnotify = [\"ops\"]\ngroup_by = []\ngroup_wait = \"30s\"\n",
+    );
+    std::fs::create_dir(folder.path("tests")).unwrap();
+    folder.write("tests/base.toml", "[defaults]\nevery = \"5s\"\n\n[[rule]]\nid = \"hidden\"\nmetric = \"m\"\nconfig = { above = { warning = 1 } }\n");
+    folder.write(
+        "tests/t.toml",
+        "base = \"base.toml\"\nconfig_file = \"../watchfire.toml\"\n\n[[test]]\nid = \"T1\"\nend = \"60s\"\n\n[test.config.alerting]\ngone_after = 2\n\n[test.samples]\ncpu = \"50@0 90@5\"\n\n[test.expect]\ntimeline = [\"35s fire warning cpu (since 5s) -> ops\"]\n",
+    );
+    let output = watchfire(&["test", &folder.path("tests").to_string_lossy()]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stdout));
+}
+
+#[test]
+fn simulate_prints_what_happens_as_lines_of_json() {
+    let path = scenarios().join("E.toml");
+    let path = path.to_string_lossy();
+    let output = watchfire(&["simulate", &path, "--json", "--states", "--filter", "E02"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let expected = serde_json::json!([
+        {"t": 0, "event": "state", "alert": "cpu", "state": "ok"},
+        {"t": 10, "event": "state", "alert": "cpu", "state": "firing:warning"},
+        {"t": 10, "event": "fire", "severity": "warning", "alert": "cpu", "notifier": "default", "status": 429, "notification": 1},
+        {"t": 40, "event": "fire", "severity": "warning", "alert": "cpu", "notifier": "default", "status": 200, "notification": 1},
+    ]);
+    assert_eq!(Value::from(lines(&output)), expected);
+
+    let all = lines(&watchfire(&["simulate", &path, "--json"]));
+    assert!(all.iter().all(|line| line["test"].is_string()), "{all:#?}");
+    let people = text(&watchfire(&["simulate", &path, "--filter", "^E01$"]).stdout);
+    assert_eq!(
+        people.lines().next(),
+        Some("10s fire warning cpu [#1 500]"),
+        "{people}"
+    );
+}
