@@ -137,7 +137,12 @@ impl Turn<'_> {
     fn content(&self, group: &Group, route: &RoutePolicy, live: &[Named]) -> Content {
         let mut content = Content::default();
         let closed = self.closed(route).is_some();
+        let by_rule = route.group_by.iter().any(|name| &**name == "rule");
         for (rule, fingerprint) in live {
+            // In a storm thousands of alerts meet thousands of groups: the rule alone tells most apart.
+            if by_rule && group.labels.get("rule") != Some(rule.as_str()) {
+                continue;
+            }
             let Some(alert) = self.state.alert(rule, fingerprint) else {
                 continue;
             };
