@@ -271,8 +271,10 @@ fn groups_obey_the_hours_of_their_route() {
     check(&mut engine, &[(95, WARNING, &[])]);
     assert_eq!(engine.state.next_due(), Some(now(110).at));
     assert!(timer(&mut engine, 110).is_empty());
+    assert_eq!(engine.state.next_due(), Some(now(130).at));
+    check(&mut engine, &[(120, &[], &[])]);
+    assert_eq!(timer(&mut engine, 130), ["group default 0/0/1"]);
     assert_eq!(engine.state.next_due(), None);
-    check(&mut engine, &[(120, &[], &["group default 0/0/1"])]);
 }
 
 #[test]

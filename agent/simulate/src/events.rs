@@ -60,7 +60,6 @@ impl<'t, J: Judges> Scenario<'t, J> {
                     // One of its own, also where two begin in one instant.
                     id: format!("{rule}@{}", self.silenced).into(),
                     rules: vec![rule.into()],
-                    labels: Vec::new(),
                     from: wall(from),
                     until: wall(to),
                     notify,

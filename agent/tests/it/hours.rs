@@ -59,7 +59,7 @@ fn what_fires_outside_the_hours_of_its_route_is_told_when_it_opens() {
     folder.write_config(&parts("mon-sun"));
     let page = wait_for("the late page", || sink.received().first().cloned()).json();
     assert_eq!(page["reason"], "fire");
-    assert_eq!(page["late"], true, "{page}");
+    assert_eq!(page["alerts"][0]["rule"], "queue-long");
 
     // A resolve passes a closed route.
     folder.write_config(&parts(&another_day()));

@@ -42,7 +42,7 @@ fn nth(n: u64) -> Commit {
         plugin_state: vec![(
             "disk".into(),
             "cursor".into(),
-            (n % 2 == 0).then(|| vec![n as u8]),
+            n.is_multiple_of(2).then(|| vec![n as u8]),
         )],
     }
 }

@@ -91,7 +91,7 @@ fn at(timeline: &'static str, secs: u64) -> &'static str {
         (word, from.parse::<u64>().expect("seconds"))
     });
     let held = words.filter(|(_, from)| *from <= secs);
-    held.last().expect("a word from second 0 on").0
+    held.next_back().expect("a word from second 0 on").0
 }
 
 /// In front of every configuration: nothing waits, repeats or flaps unless a scenario says so.
