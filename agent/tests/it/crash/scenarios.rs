@@ -90,7 +90,7 @@ fn at(timeline: &'static str, secs: u64) -> &'static str {
         let (word, from) = word.split_once('@').expect("WORD@SECOND");
         (word, from.parse::<u64>().expect("seconds"))
     });
-    let held = words.filter(|(_, from)| *from <= secs);
+    let mut held = words.filter(|(_, from)| *from <= secs);
     held.next_back().expect("a word from second 0 on").0
 }
 
