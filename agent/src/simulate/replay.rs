@@ -69,7 +69,7 @@ impl Candidate {
         let mut rules = Rules::new();
         let mut refused = Vec::new();
         for rule in &config.rules {
-            match library.live(config, rule).await {
+            match library.live(config, rule, 0).await {
                 Ok(live) => rules.extend(live),
                 Err(reason) => refused.push(format!(
                     "{}: rule {:?}: {reason}",
