@@ -191,7 +191,7 @@ impl<'s> ParsedFile<'s> {
 }
 
 impl Cases<'_> {
-    /// A test's configurations, with their rules ready to be called.
+    /// A test's configurations, with their rules ready to be called by the thread `worker`.
     ///
     /// # Errors
     /// Every mistake in them.
@@ -199,6 +199,7 @@ impl Cases<'_> {
         &self,
         case: &Case<'_>,
         library: &Library,
+        worker: usize,
     ) -> Result<Vec<Prepared>, Vec<Finding>> {
         let mut layers: Vec<Layer<'_>> = Vec::new();
         for (path, join) in [(&case.base, Join::Add), (&case.config_file, Join::Over)] {
@@ -219,14 +220,14 @@ impl Cases<'_> {
             table,
             join: Join::Over,
         }));
-        let mut prepared = vec![self.one(case, &layers, false, library).await?];
+        let mut prepared = vec![self.one(case, &layers, false, (library, worker)).await?];
         for table in case.test.reloads() {
             layers.push(Layer {
                 document: case.document,
                 table,
                 join: Join::Replace,
             });
-            prepared.push(self.one(case, &layers, true, library).await?);
+            prepared.push(self.one(case, &layers, true, (library, worker)).await?);
         }
         Ok(prepared)
     }
@@ -236,13 +237,13 @@ impl Cases<'_> {
         case: &Case<'_>,
         layers: &[Layer<'_>],
         reloaded: bool,
-        library: &Library,
+        (library, worker): (&Library, usize),
     ) -> Result<Prepared, Vec<Finding>> {
         let config = from_layers(layers, reloaded, &self.environment)?;
         let mut rules = Rules::new();
         let mut mistakes = Vec::new();
         for rule in &config.rules {
-            match library.live(&config, rule).await {
+            match library.live(&config, rule, worker).await {
                 Ok(live) => rules.extend(live),
                 Err(reason) => {
                     let message = format!("rule {:?}: {reason}", rule.id.as_str());

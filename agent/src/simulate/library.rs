@@ -55,6 +55,8 @@ struct Loaded {
 /// What makes two uses of a component the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Settled {
+    /// Only one call of a use runs at a time: threads that shared one would wait for each other.
+    worker: usize,
     source: Source,
     config: Arc<str>,
     inputs: Vec<String>,
@@ -94,7 +96,8 @@ impl Library {
         })
     }
 
-    /// A rule with its component, which took its table. None for a composite, which has none.
+    /// A rule with its component, which took its table, for the thread `worker`. None for a composite, which
+    /// has none.
     ///
     /// # Errors
     /// There is no such component, it does not load, or it refuses the table; for people.
@@ -102,6 +105,7 @@ impl Library {
         &self,
         config: &Config,
         rule: &RuleConfig,
+        worker: usize,
     ) -> Result<Option<Arc<LiveRule>>, String> {
         let Some(plugin) = &rule.plugin else {
             return Ok(None);
@@ -109,6 +113,7 @@ impl Library {
         let mut limits = config.limits(plugin, Kind::Rule);
         limits.wall = WALL;
         let settled = Settled {
+            worker,
             source: find(&config.agent.plugins_dir, plugin)?,
             config: rule.config.clone(),
             inputs: rule.inputs.iter().map(|i| i.name.to_string()).collect(),

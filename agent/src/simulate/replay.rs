@@ -69,7 +69,7 @@ impl Candidate {
         let mut rules = Rules::new();
         let mut refused = Vec::new();
         for rule in &config.rules {
-            match library.live(config, rule).await {
+            match library.live(config, rule, 0).await {
                 Ok(live) => rules.extend(live),
                 Err(reason) => refused.push(format!(
                     "{}: rule {:?}: {reason}",
@@ -163,13 +163,11 @@ fn round(turns: &mut [Turn<'_>], at: u64, world: &mut World, judges: &mut Compon
         for (track, past) in &mut turn.tracks {
             while track.points.get(*past).is_some_and(|(t, _)| *t <= at) {
                 *past += 1;
+                heard = true;
             }
             let newest = past.checked_sub(1).map(|newest| track.points[newest]);
             answers.push(match newest {
-                Some((t, value)) if at - t < fresh => {
-                    heard = true;
-                    (&track.series, Answer::Value(value))
-                }
+                Some((t, value)) if at - t < fresh => (&track.series, Answer::Value(value)),
                 _ => (&track.series, Answer::Absent),
             });
         }

@@ -67,12 +67,13 @@ pub fn run(
     let next = AtomicUsize::new(0);
     let reports = Mutex::new(Vec::with_capacity(chosen.len()));
     std::thread::scope(|scope| {
-        for _ in 0..jobs.clamp(1, chosen.len().max(1)) {
-            scope.spawn(|| {
+        for worker in 0..jobs.clamp(1, chosen.len().max(1)) {
+            let (next, reports) = (&next, &reports);
+            scope.spawn(move || {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(case) = chosen.get(at) else { break };
-                    let report = one(cases, case, library, runtime);
+                    let report = one(cases, case, (library, worker), runtime);
                     // A panic of another thread ends the program when the scope ends.
                     if let Ok(mut reports) = reports.lock() {
                         reports.push((at, report));
@@ -86,9 +87,14 @@ pub fn run(
     reports.into_iter().map(|(_, report)| report).collect()
 }
 
-fn one(cases: &Cases<'_>, case: &Case<'_>, library: &Library, runtime: &Handle) -> Report {
+fn one(
+    cases: &Cases<'_>,
+    case: &Case<'_>,
+    (library, worker): (&Library, usize),
+    runtime: &Handle,
+) -> Report {
     let test = &case.test;
-    let prepared = runtime.block_on(cases.prepare(case, library));
+    let prepared = runtime.block_on(cases.prepare(case, library, worker));
     let result = prepared.map(|prepared| {
         let setups: Vec<_> = prepared.iter().map(|p| p.setup.clone()).collect();
         let probes = test.samples.iter();

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each part must not name. Only `app` knows all.
-const WALLS: [(&str, &[&str]); 8] = [
+const WALLS: [(&str, &[&str]); 10] = [
     (
         "engine/src",
         &[
@@ -15,6 +15,28 @@ const WALLS: [(&str, &[&str]); 8] = [
             "std::thread",
             "std::fs",
             "std::net",
+        ],
+    ),
+    (
+        "simulate/src",
+        &[
+            "tokio",
+            "wasmtime",
+            "rusqlite",
+            "std::time::Instant",
+            "std::thread",
+            "std::fs",
+            "std::net",
+        ],
+    ),
+    (
+        "src/simulate",
+        &[
+            "wasmtime",
+            "crate::api",
+            "crate::cli",
+            "crate::app",
+            "rusqlite",
         ],
     ),
     (

@@ -194,3 +194,95 @@ fn simulate_prints_what_happens_as_lines_of_json() {
         "{people}"
     );
 }
+
+/// Two rules' worth of a morning: quiet, then a breach of five minutes with a gap of an hour behind it.
+fn recorded() -> String {
+    let mut text = "timestamp,series,value\n".to_owned();
+    let begin = 1_700_000_000;
+    for step in (0..60).chain(420..480) {
+        let value = if (20..50).contains(&step) { 95 } else { 40 };
+        for disk in ["a", "b"] {
+            let value = if disk == "b" { 40 } else { value };
+            text.push_str(&format!("{},{{d=\"{disk}\"}},{value}\n", begin + step * 10));
+        }
+    }
+    text
+}
+
+fn candidate(limit: u32) -> String {
+    format!(
+        "[[rule]]\nid = \"disk\"\nmetric = \"disk\"\nkeep = \"0s\"\nconfig = {{ above = {{ warning = {limit} }} }}\n\n[[notifier]]\nid = \"ops\"\nplugin = \"notifier-log\"\n\n[[route]]\nnotify = [\"ops\"]\ngroup_by = []\ngroup_wait = \"0s\"\n\n[[recovery]]\nid = \"clean\"\nplugin = \"action-command\"\nrules = [\"disk\"]\nseverity = \"warning\"\n"
+    )
+}
+
+#[test]
+fn a_replay_lists_what_would_have_fired_been_sent_and_been_done() {
+    let folder = Folder::empty();
+    folder.write("disk.csv", &recorded());
+    folder.write("low.toml", &candidate(80));
+    folder.write("high.toml", &candidate(99));
+    let path = |name: &str| folder.path(name).to_string_lossy().into_owned();
+    let (low, high, csv) = (path("low.toml"), path("high.toml"), path("disk.csv"));
+
+    let output = watchfire(&["replay", "--config", &low, "--csv", &csv, "--json"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let all: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let events = |list: &str| -> Vec<String> {
+        let entries = all[list].as_array().unwrap().iter();
+        let shown = entries.map(|entry| {
+            let of = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
+            format!("{} {} {}", of("time"), of("event"), of("alert"))
+        });
+        shown.collect()
+    };
+    assert_eq!(
+        events("fired"),
+        ["2023-11-14T22:16:40Z state disk{d=\"a\"}"]
+    );
+    assert_eq!(
+        events("sent"),
+        [
+            "2023-11-14T22:16:40Z fire disk{d=\"a\"}",
+            "2023-11-14T22:21:40Z resolve disk{d=\"a\"}",
+        ]
+    );
+    assert_eq!(
+        events("done"),
+        ["2023-11-14T22:16:40Z action_would_start disk{d=\"a\"}"],
+        "the default is to observe"
+    );
+    assert_eq!(all["rounds"], 120, "the hour without samples is no round");
+
+    let output = watchfire(&[
+        "replay",
+        "--config",
+        &high,
+        "--against",
+        &low,
+        "--csv",
+        &csv,
+    ]);
+    let shown = text(&output.stdout);
+    for line in [
+        "- 2023-11-14T22:16:40Z fire warning disk{d=\"a\"} -> ops\n",
+        "messages sent          2       0\n",
+        "  warning              1       0\n",
+        "actions                1       0\n",
+    ] {
+        assert!(shown.contains(line), "{line:?} in\n{shown}");
+    }
+    assert!(!shown.contains("\n+ "), "{shown}");
+
+    let output = watchfire(&[
+        "replay",
+        "--config",
+        &low,
+        "--csv",
+        &csv,
+        "--from",
+        "2024-01-01T00:00:00Z",
+    ]);
+    assert_eq!(code(&output), 1);
+    let absent = watchfire(&["replay", "--config", &path("absent.toml"), "--csv", &csv]);
+    assert_eq!(code(&absent), 78);
+}
