@@ -84,23 +84,24 @@ fn tests() {
     let mut seed = 1;
     let mut text = String::new();
     for test in 0..TESTS {
+        let (begins, ends) = (
+            300 + roll(&mut seed, 30) * 10,
+            900 + roll(&mut seed, 20) * 10,
+        );
         let _ = write!(
             text,
-            "[[test]]\nid = \"T{test}\"\nend = \"20m\"\n[[test.config.rule]]\nid = \"cpu\"\nmetric = \"cpu\"\nfor = \"{}s\"\nkeep = \"{}s\"\nconfig = {{ above = {{ warning = {}, critical = 95 }} }}\n",
-            roll(&mut seed, 6) * 10,
-            roll(&mut seed, 6) * 10,
-            70 + roll(&mut seed, 20),
+            "[[test]]\nid = \"T{test}\"\nend = \"20m\"\n[[test.config.rule]]\nid = \"cpu\"\nmetric = \"cpu\"\nkeep = \"0s\"\nconfig = {{ above = {{ warning = {}, critical = 99 }} }}\n[[test.config.route]]\nnotify = [\"default\"]\ngroup_by = []\ngroup_wait = \"0s\"\n",
+            70 + roll(&mut seed, 10),
         );
         let mut samples = String::new();
-        let mut at = 0;
-        while at < 1_200 {
-            let _ = write!(samples, "{}@{at} ", 50 + roll(&mut seed, 50));
-            at += 10 + roll(&mut seed, 12) * 10;
+        for round in 0..120 {
+            let breaches = (begins..ends).contains(&(round * 10));
+            let value = roll(&mut seed, 15) + if breaches { 80 } else { 50 };
+            let _ = write!(samples, "{value}@{} ", round * 10);
         }
-        // What comes of it is not the matter here.
         let _ = write!(
             text,
-            "[test.samples]\ncpu = \"{samples}\"\n[test.expect]\n\n"
+            "[test.samples]\ncpu = \"{samples}\"\n[test.expect]\ntimeline = [\"{begins}s fire warning cpu\", \"{ends}s resolve cpu\"]\n\n"
         );
     }
     folder.write("tests.toml", &text);

@@ -1,7 +1,7 @@
 //! `watchfire replay`: recorded samples through a configuration, or through two.
 
 use super::Global;
-use super::screen::{Paint, Screen, count};
+use super::screen::{Paint, Progress, Screen, count};
 use crate::config::{self, Config, Environment};
 use crate::error::Failure;
 use crate::simulate::{Candidate, Library, Recording, Replayed, read_time, replay};
@@ -9,16 +9,10 @@ use crate::store::metrics;
 use crate::telemetry::printable;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use tokio::runtime::Runtime;
-use tokio::time::Instant;
 use watchfire_engine::model::Severity;
 use watchfire_simulate::Entry;
-
-/// What takes longer shows how far it is.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Options of `replay`.
 #[derive(Debug, clap::Args)]
@@ -116,22 +110,10 @@ fn run(
     let metrics = recording.metrics();
     let prepared = runtime.block_on(Candidate::new(config, &metrics, library));
     let candidate = prepared.map_err(|refused| Failure::config(refused.join("\n")))?;
-    let started = Instant::now();
-    let shown = std::io::stderr().is_terminal();
-    let mut told = Duration::ZERO;
-    let replayed = replay(recording, &candidate, runtime.handle(), |share| {
-        let took = started.elapsed();
-        if shown && took > PATIENCE && took > told + Duration::from_millis(200) {
-            told = took;
-            eprint!("\r{:3.0} %", share * 100.0);
-            // Nobody is hurt where it does not show.
-            let _ = std::io::stderr().flush();
-        }
-    });
-    if !told.is_zero() {
-        eprint!("\r     \r");
-    }
-    Ok(replayed)
+    let mut progress = Progress::new();
+    Ok(replay(recording, &candidate, runtime.handle(), |share| {
+        progress.tell(share);
+    }))
 }
 
 fn document(after: &Replayed, before: Option<&Replayed>) -> Value {

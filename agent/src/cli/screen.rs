@@ -3,6 +3,8 @@
 use crate::error::Failure;
 use serde_json::Value;
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::time::Duration;
+use tokio::time::Instant;
 use watchfire_engine::model::format_duration;
 
 /// Where results go.
@@ -99,6 +101,49 @@ impl Screen {
     /// Prints a document for people and programs alike.
     pub(super) fn print_json(self, value: &Value) -> Result<(), Failure> {
         self.print(&format!("{value:#}\n"))
+    }
+}
+
+/// How far something is: shown on stderr where that is a terminal, once it takes longer than two seconds.
+#[derive(Debug)]
+pub(super) struct Progress {
+    started: Instant,
+    told: Option<Duration>,
+    shown: bool,
+}
+
+/// What is quicker needs no progress.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Least time between two figures: nobody reads faster.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+impl Progress {
+    /// It begins now.
+    pub(super) fn new() -> Self {
+        Progress {
+            started: Instant::now(),
+            told: None,
+            shown: std::io::stderr().is_terminal(),
+        }
+    }
+
+    /// `share` of 1 is done.
+    pub(super) fn tell(&mut self, share: f64) {
+        let took = self.started.elapsed();
+        let due = self.told.map_or(PATIENCE, |told| told + PROGRESS_EVERY);
+        if self.shown && took > due {
+            self.told = Some(took);
+            eprint!("\r{:3.0} %", share * 100.0);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.told.is_some() {
+            eprint!("\r     \r");
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `watchfire test`.
 
 use super::Global;
-use super::screen::{Paint, Screen, count};
+use super::screen::{Paint, Progress, Screen, count};
 use crate::config::{self, Finding};
 use crate::error::Failure;
 use crate::simulate::{Filter, Library, Report, Sources, run};
@@ -68,14 +68,24 @@ pub(super) fn run_all(
     let entered = runtime.enter();
     let library = Library::new()?;
     drop(entered);
-    let reports = run(&cases, &chosen, &library, runtime.handle(), jobs);
+    let mut progress = Progress::new();
+    let all = chosen.len() as f64;
+    let reports = run(&cases, &chosen, &library, runtime.handle(), jobs, |done| {
+        progress.tell(done as f64 / all);
+    });
     Ok(Ran { reports, mistakes })
 }
 
 pub(super) fn test(args: &Args, global: &Global) -> Result<(), Failure> {
     let screen = Screen::of_stdout(global.json);
     let started = Instant::now();
-    let ran = run_all(&args.paths, args.filter.as_deref(), args.jobs)?;
+    let mut ran = run_all(&args.paths, args.filter.as_deref(), args.jobs)?;
+    for report in &mut ran.reports {
+        // A test that cannot fail would pass for one that holds.
+        if let (Ok(_), Some(nothing)) = (&report.result, report.expects_nothing.take()) {
+            report.result = Err(vec![nothing]);
+        }
+    }
     let took = started.elapsed();
     let failed = ran.reports.iter().filter(|report| !passed(report)).count();
     let broken = ran.reports.iter().filter(|report| report.result.is_err());

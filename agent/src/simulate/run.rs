@@ -31,6 +31,8 @@ pub struct Report {
     pub id: String,
     /// What it is about.
     pub title: String,
+    /// The mistake of a test that expects nothing at all.
+    pub expects_nothing: Option<Finding>,
     /// What happened and how that differs from what was expected; or what keeps it from running.
     pub result: Result<(Outcome, Difference), Vec<Finding>>,
 }
@@ -57,18 +59,21 @@ impl Filter {
 }
 
 /// Runs all, `jobs` at a time, on threads of their own; guest calls run on `runtime`. In the order of `chosen`.
+/// `progress` hears after each how many are done.
 pub fn run(
     cases: &Cases<'_>,
     chosen: &[Case<'_>],
     library: &Library,
     runtime: &Handle,
     jobs: usize,
+    mut progress: impl FnMut(usize) + Send,
 ) -> Vec<Report> {
+    let progress = Mutex::new(&mut progress);
     let next = AtomicUsize::new(0);
     let reports = Mutex::new(Vec::with_capacity(chosen.len()));
     std::thread::scope(|scope| {
         for worker in 0..jobs.clamp(1, chosen.len().max(1)) {
-            let (next, reports) = (&next, &reports);
+            let (next, reports, progress) = (&next, &reports, &progress);
             scope.spawn(move || {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
@@ -77,6 +82,9 @@ pub fn run(
                     // A panic of another thread ends the program when the scope ends.
                     if let Ok(mut reports) = reports.lock() {
                         reports.push((at, report));
+                        if let Ok(mut progress) = progress.lock() {
+                            progress(reports.len());
+                        }
                     }
                 }
             });
@@ -105,7 +113,17 @@ fn one(
         let difference = compare(&expect, &outcome);
         (outcome, difference)
     });
+    let expects = test.expect.as_ref();
+    let expects = expects.is_some_and(|e| e.timeline.is_some() || e.states.is_some());
+    let expects_nothing = (!expects).then(|| {
+        let key = format!("test[{}].expect", test.id);
+        let help = "write [test.expect] timeline = [ … ]; [] where nothing may happen";
+        let span = test.span.clone();
+        case.document
+            .mistake(span, &key, "the test expects nothing", help)
+    });
     Report {
+        expects_nothing,
         file: case.document.path().to_owned(),
         id: test.id.clone(),
         title: test.title.clone(),

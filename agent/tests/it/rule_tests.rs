@@ -129,11 +129,13 @@ fn a_mistake_is_told_with_its_place_and_what_to_write() {
         &file("").replace("warning = 80", "warnin = 80"),
     );
     folder.write("syntax.toml", "[[test]]\nid = \n");
+    folder.write("nothing.toml", &file("[test.samples]\ncpu = \"1@0\"\n"));
     for (name, place, words) in [
         ("broken.toml", "broken.toml:3:7", "end = \"…\""),
         ("unknown.toml", "unknown.toml:9:1", "did you mean `metric`?"),
         ("refused.toml", "refused.toml:8:6", "warnin"),
         ("syntax.toml", "syntax.toml:2:", ""),
+        ("nothing.toml", "nothing.toml:3:6", "timeline = [ … ]"),
         ("absent.toml", "absent.toml", "cannot read"),
     ] {
         let path = folder.path(name);
