@@ -12,7 +12,7 @@ use crate::outbox::Subject;
 use crate::policy::Policy;
 use crate::state::State;
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -153,6 +153,8 @@ impl<'a> Turn<'a> {
     fn forget(&mut self) {
         let state = &mut *self.state;
         let mut removed = Vec::new();
+        // Worked out for the first alert that asks: after a storm thousands do.
+        let under_way: OnceCell<HashSet<Fingerprint>> = OnceCell::new();
         for (id, rule) in &mut state.rules {
             let known = self.policy.rules.iter().any(|policy| policy.id == *id);
             let alerts = &mut rule.alerts;
@@ -164,12 +166,13 @@ impl<'a> Turn<'a> {
                 if !alert.is_idle() {
                     return true;
                 }
-                let under_way = state
-                    .outbox
-                    .values()
-                    .flat_map(|slot| slot.flying.iter().chain(&slot.waiting))
-                    .any(|item| item.covers.iter().any(|cover| cover.alert == *fingerprint));
-                if under_way {
+                let under_way = under_way.get_or_init(|| {
+                    let slots = state.outbox.values();
+                    let items = slots.flat_map(|slot| slot.flying.iter().chain(&slot.waiting));
+                    let covers = items.flat_map(|item| &item.covers);
+                    covers.map(|cover| cover.alert).collect()
+                });
+                if under_way.contains(fingerprint) {
                     return true;
                 }
                 if alert.observed.is_none() || !known {
