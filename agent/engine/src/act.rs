@@ -117,7 +117,7 @@ impl Turn<'_> {
             ActionStep::Exhausted,
             &words,
         );
-        self.announce(rule, alert, Reason::Exhausted, &words);
+        self.announce(procedure, rule, alert, Reason::Exhausted, &words);
     }
 
     fn attempt(&mut self, procedure: &ProcedurePolicy, rule: &RuleId, alert: &Fingerprint) {
@@ -127,11 +127,12 @@ impl Turn<'_> {
         if !scene.on && !known {
             return;
         }
-        let ledger = self
-            .state
-            .ledgers
-            .entry(key.clone())
-            .or_insert_with(|| Ledger::new(procedure.id.clone(), rule.clone(), *alert));
+        let name = self.state.alert(rule, alert);
+        let name = name.map(|alert| alert.instance.to_string());
+        let ledger = self.state.ledgers.entry(key.clone()).or_insert_with(|| {
+            let name = name.unwrap_or_default();
+            Ledger::new(procedure.id.clone(), rule.clone(), *alert, name)
+        });
         match ledger.plan(procedure, &scene) {
             Plan::Wait => {
                 // What asked for leave asks no longer once its alert is no more on.
@@ -193,7 +194,7 @@ impl Turn<'_> {
                 let words = format!("it waits for `POST /recovery/{}/approve`", procedure.id);
                 let step = ActionStep::ApprovalWanted;
                 self.told_action(procedure, rule, alert, next, step, &words);
-                self.announce(rule, alert, Reason::ApprovalWanted, &words);
+                self.announce(procedure, rule, alert, Reason::ApprovalWanted, &words);
             }
             Mode::Approve | Mode::Auto => {
                 let attempt = ledger.start(now);

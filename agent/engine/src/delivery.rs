@@ -6,6 +6,7 @@ use crate::input::{DeliveryOutcome, DeliveryReport};
 use crate::metas::{is_meta, meta, meta_instance};
 use crate::model::{Fingerprint, NotifierId, RuleId, Severity};
 use crate::outbox::{self, Cover, FEW, Item, Slot, Subject};
+use crate::policy::ProcedurePolicy;
 use crate::reconcile::Decision;
 use crate::turn::Turn;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ impl Turn<'_> {
             rule: rule.clone(),
             alert: *fingerprint,
             content: decision.content,
+            new: false,
         };
         self.queue(subject, notifier, notification, vec![cover]);
     }
@@ -65,12 +67,20 @@ impl Turn<'_> {
     /// A message to the alert's notifiers that says nothing of its state: recovery gave up, or asks.
     pub(crate) fn announce(
         &mut self,
+        procedure: &ProcedurePolicy,
         rule: &RuleId,
         fingerprint: &Fingerprint,
         reason: Reason,
         note: &str,
     ) {
-        for (_, notifier) in self.routed(rule, fingerprint) {
+        let listeners = match reason {
+            Reason::Exhausted => self.last_resort(rule, fingerprint),
+            _ => {
+                let routed = self.routed(rule, fingerprint);
+                routed.into_iter().map(|(_, notifier)| notifier).collect()
+            }
+        };
+        for notifier in listeners {
             let told = self.told(rule, fingerprint, &notifier);
             let host = self.policy.host.clone();
             let Some(alert) = self.state.alert_mut(rule, fingerprint) else {
@@ -81,7 +91,8 @@ impl Turn<'_> {
             more.sequence += 1;
             let begun = more.started.map_or(0, |started| started.at.0);
             // A place of its own, so that it takes none from the alert's own messages.
-            let subject = Subject::Group(format!("{}/{fingerprint}", reason.name()));
+            let subject = format!("{}/{}/{fingerprint}", reason.name(), procedure.id);
+            let subject = Subject::Group(subject);
             let id = outbox::notification_id(&subject, begun, more.sequence, &notifier);
             let notification = Notification {
                 id,
@@ -97,9 +108,31 @@ impl Turn<'_> {
                 rule: rule.clone(),
                 alert: *fingerprint,
                 content: told.content,
+                new: false,
             };
             self.queue(subject, &notifier, notification, vec![cover]);
         }
+    }
+
+    /// Who hears that recovery gave up: the escalation steps of what a critical alert is routed by; where
+    /// there are none, the routes' own notifiers (alerting.md 1.6).
+    fn last_resort(&self, rule: &RuleId, fingerprint: &Fingerprint) -> Vec<NotifierId> {
+        let routed = self.routed_at(rule, fingerprint, Some(Severity::Critical));
+        let mut routes: Vec<usize> = routed.iter().map(|(route, _)| *route).collect();
+        routes.dedup();
+        let routes = routes.iter().filter_map(|at| self.policy.routes.get(*at));
+        let steps = routes.flat_map(|route| &route.escalate);
+        let mut listeners: Vec<NotifierId> = Vec::new();
+        let named = steps.flat_map(|step| &step.notify);
+        for notifier in named.filter_map(|recipient| self.meant(recipient)) {
+            if !listeners.contains(&notifier) {
+                listeners.push(notifier);
+            }
+        }
+        if listeners.is_empty() {
+            listeners = routed.into_iter().map(|(_, notifier)| notifier).collect();
+        }
+        listeners
     }
 
     /// The newest state takes the place of what was not delivered, and inherits its back-off.
@@ -288,6 +321,9 @@ impl Turn<'_> {
     }
 
     fn delivered(&mut self, notifier: &NotifierId, item: &Item) {
+        if !changes_what_is_told(item.notification.reason) {
+            return;
+        }
         let now = self.now.at;
         for cover in &item.covers {
             let Some(alert) = self.state.alert_mut(&cover.rule, &cover.alert) else {
@@ -358,6 +394,16 @@ impl Turn<'_> {
         if item_is_meta(item) {
             return;
         }
+        let now = self.now.at;
+        for cover in item.covers.iter().filter(|cover| cover.content.is_some()) {
+            // It counts as told: the next repeat is due a whole interval from here.
+            if let Some(alert) = self.state.alert_mut(&cover.rule, &cover.alert)
+                && let Some(told) = alert.more().told.get_mut(&key.0)
+            {
+                told.delivered_at = Some(now);
+                self.dirty.alerts.insert((cover.rule.clone(), cover.alert));
+            }
+        }
         let instance = meta_instance(meta::DEAD_LETTER, "notifier", key.0.as_str());
         let words = format!("{} refuses messages for good: {message}", key.0);
         self.meta(&instance, Severity::Warning, true, Some(&words.into()));
@@ -395,7 +441,8 @@ impl Turn<'_> {
         let started = alert.and_then(|alert| alert.more.as_ref()?.started);
         let heard = told.heard.is_some() && told.heard == started.map(|started| started.at);
         match cover.content {
-            Some(_) => told.content != cover.content,
+            // It hears only what is dead elsewhere; one that hears the alert itself knows its state.
+            Some(_) => told.ends_only || told.content != cover.content,
             // Who heard of this episode hears of its end anyway.
             None => !heard,
         }

@@ -2,12 +2,13 @@
 
 use crate::alert::Alert;
 use crate::effect::{AlertSnapshot, GroupSummary, Notification, Reason};
-use crate::model::{Labels, Moment, NotifierId, Severity};
+use crate::model::{Fingerprint, Labels, Moment, NotifierId, RuleId, Severity};
 use crate::outbox::{self, Cover, Subject};
 use crate::policy::RoutePolicy;
 use crate::reconcile::Named;
 use crate::turn::{Turn, is_due};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Alerts in one message at most; the rest is counted.
@@ -53,6 +54,24 @@ struct Content {
     resolved: Vec<Cover>,
     /// One that was told of fires still, but may not be spoken of now.
     withheld: bool,
+}
+
+/// Live alerts by route and the values that it groups by, each list in the order of the file.
+type Members = BTreeMap<(usize, Labels), Vec<Member>>;
+
+/// One live alert of a group.
+struct Member {
+    /// Among all live alerts.
+    place: usize,
+    rule: RuleId,
+    fingerprint: Fingerprint,
+    /// To whom the group's route sends it now.
+    listeners: Vec<NotifierId>,
+}
+
+fn listeners(routed: &[(usize, NotifierId)], route: usize) -> Vec<NotifierId> {
+    let here = routed.iter().filter(|(at, _)| *at == route);
+    here.map(|(_, notifier)| notifier.clone()).collect()
 }
 
 impl Turn<'_> {
@@ -107,8 +126,9 @@ impl Turn<'_> {
         if !due.is_empty() {
             let live = self.live();
             self.mute_all(&live);
-            for key in due {
-                self.flush(&key, &live);
+            let members = self.members(&due, live);
+            for key in self.in_file_order(due, &members) {
+                self.flush(&key, &members);
             }
         }
         if !self.in_round {
@@ -116,23 +136,65 @@ impl Turn<'_> {
         }
     }
 
+    /// The live alerts of every group that is due: in a storm thousands of alerts meet thousands of
+    /// groups, so each is looked at once, not once a group.
+    fn members(&self, due: &[String], live: Vec<Named>) -> Members {
+        let groups = due.iter().filter_map(|key| self.state.groups.get(key));
+        let routes: BTreeSet<usize> = groups.map(|group| group.route).collect();
+        let mut members = Members::new();
+        for (place, (rule, fingerprint)) in live.into_iter().enumerate() {
+            let Some(alert) = self.state.alert(&rule, &fingerprint) else {
+                continue;
+            };
+            if alert.more.as_ref().is_none_or(|more| more.meta) {
+                continue;
+            }
+            let routed = self.routed(&rule, &fingerprint);
+            for at in &routes {
+                let Some(route) = self.policy.routes.get(*at) else {
+                    continue;
+                };
+                let of_group = members.entry((*at, labels_of(route, alert))).or_default();
+                of_group.push(Member {
+                    place,
+                    rule: rule.clone(),
+                    fingerprint,
+                    listeners: listeners(&routed, *at),
+                });
+            }
+        }
+        members
+    }
+
+    /// Groups in the order of the rules in the file, then of series: by the first of their alerts.
+    fn in_file_order(&self, mut due: Vec<String>, members: &Members) -> Vec<String> {
+        due.sort_by_cached_key(|key| {
+            let group = self.state.groups.get(key);
+            let of_group = group.and_then(|g| members.get(&(g.route, g.labels.clone())));
+            of_group
+                .and_then(|all| all.first())
+                .map_or(usize::MAX, |member| member.place)
+        });
+        due
+    }
+
     /// What the group's alerts are now, against what its notifier was told of them.
-    fn content(&self, group: &Group, route: &RoutePolicy, live: &[Named]) -> Content {
+    fn content(&self, group: &Group, route: &RoutePolicy, members: &[Member]) -> Content {
         let mut content = Content::default();
         let closed = self.closed(route).is_some();
-        for (rule, fingerprint) in live {
+        for Member {
+            rule,
+            fingerprint,
+            listeners,
+            ..
+        } in members
+        {
             let Some(alert) = self.state.alert(rule, fingerprint) else {
                 continue;
             };
             let Some(more) = &alert.more else { continue };
-            if more.meta || labels_of(route, alert) != group.labels {
-                continue;
-            }
             let told = self.told(rule, fingerprint, &group.notifier);
-            let routed = self.routed(rule, fingerprint);
-            let here = routed
-                .iter()
-                .any(|(at, id)| *at == group.route && *id == group.notifier);
+            let here = listeners.contains(&group.notifier);
             if told.ends_only || !(here || told.content.is_some()) {
                 continue;
             }
@@ -141,6 +203,7 @@ impl Turn<'_> {
                 rule: rule.clone(),
                 alert: *fingerprint,
                 content: severity,
+                new: severity.is_some() && told.content != severity,
             };
             match severity {
                 Some(_) if closed || more.flapping || self.is_held(rule, alert) => {
@@ -157,7 +220,7 @@ impl Turn<'_> {
         content
     }
 
-    fn flush(&mut self, key: &str, live: &[Named]) {
+    fn flush(&mut self, key: &str, members: &Members) {
         let Some(group) = self.state.groups.get(key).cloned() else {
             return;
         };
@@ -166,7 +229,8 @@ impl Turn<'_> {
             self.state.groups.remove(key);
             return;
         };
-        let content = self.content(&group, route, live);
+        let of_group = members.get(&(group.route, group.labels.clone()));
+        let content = self.content(&group, route, of_group.map_or(&[], Vec::as_slice));
         // Only when all of them resolved does the next message wait for `group_wait` again.
         let over = content.firing.is_empty() && !content.withheld;
         let interval = route.group_interval;
@@ -200,12 +264,21 @@ impl Turn<'_> {
             .filter_map(|cover| self.state.alert(&cover.rule, &cover.alert))
             .map(Alert::snapshot)
             .collect();
-        // This message takes the place of one that is still undelivered: what that one says is over is
-        // not said by any other.
+        // This message takes the place of one that is still undelivered: what that one says is new or
+        // over is not said by any other.
         let place = (group.notifier.clone(), subject.clone());
         let undelivered = self.state.outbox.get(&place);
         let mut resolved = content.resolved.len();
+        let mut new = content.new;
         if let Some(item) = undelivered.and_then(|slot| slot.waiting.as_ref()) {
+            for untold in item.covers.iter().filter(|cover| cover.new) {
+                let same = |cover: &&mut Cover| cover.alert == untold.alert;
+                let again = covers.iter_mut().find(same);
+                if let Some(cover) = again.filter(|cover| cover.content.is_some() && !cover.new) {
+                    cover.new = true;
+                    new += 1;
+                }
+            }
             for cover in item.covers.iter().filter(|cover| cover.content.is_none()) {
                 if covers.iter().any(|other| other.alert == cover.alert) {
                     continue;
@@ -227,7 +300,7 @@ impl Turn<'_> {
             group: Some(GroupSummary {
                 labels: group.labels.clone(),
                 firing: count(content.firing.len()),
-                new: content.new,
+                new,
                 resolved: count(resolved),
             }),
             decided_at: self.now.at,

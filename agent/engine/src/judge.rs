@@ -176,7 +176,7 @@ impl Turn<'_> {
         if nothing && !others && !failed && late {
             self.admit(rule, &itself);
             self.dead_man(rule, &itself.fingerprint, timing);
-        } else if known && !nothing {
+        } else if known && (others || !nothing) {
             self.see(rule, &itself.fingerprint, Severities::NONE, timing);
         }
     }

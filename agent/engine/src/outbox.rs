@@ -78,6 +78,9 @@ pub(crate) struct Cover {
     pub(crate) alert: Fingerprint,
     /// None: that it is over.
     pub(crate) content: Option<Severity>,
+    /// In a group: counted as new.
+    #[serde(default)]
+    pub(crate) new: bool,
 }
 
 /// The id of a message: the same for the same decision, whatever happens to the process.

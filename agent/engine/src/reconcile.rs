@@ -62,13 +62,17 @@ impl Turn<'_> {
 
     /// Repeats of alerts that go out in groups are their own messages.
     fn repeat_grouped(&mut self, rule: &RuleId, fingerprint: &Fingerprint) {
-        for (route, notifier) in self.routed(rule, fingerprint) {
+        for (route, notifier) in self.listeners(rule, fingerprint) {
             let told = self.told(rule, fingerprint, &notifier);
-            let Some(alert) = self.state.alert(rule, fingerprint) else {
-                return;
+            let at = route.or_else(|| self.former_route(rule, fingerprint, &notifier));
+            let (Some(alert), Some(route)) = (
+                self.state.alert(rule, fingerprint),
+                at.and_then(|at| self.policy.routes.get(at)),
+            ) else {
+                continue;
             };
-            let route = &self.policy.routes[route];
-            if !route.group_by.is_empty() && self.repeats(rule, alert, &told, route, &notifier) {
+            let grouped = !route.group_by.is_empty() && self.closed(route).is_none();
+            if grouped && self.repeats(rule, alert, &told, route, &notifier) {
                 let decision = Decision::plain(Reason::Repeat, alert.standing().severity());
                 self.queue_alert(rule, fingerprint, &notifier, decision);
             }
@@ -158,10 +162,20 @@ impl Turn<'_> {
         rule: &RuleId,
         fingerprint: &Fingerprint,
     ) -> Vec<(usize, NotifierId)> {
+        self.routed_at(rule, fingerprint, None)
+    }
+
+    /// As at `severity`; none: at the alert's own.
+    pub(crate) fn routed_at(
+        &self,
+        rule: &RuleId,
+        fingerprint: &Fingerprint,
+        severity: Option<Severity>,
+    ) -> Vec<(usize, NotifierId)> {
         let Some(alert) = self.state.alert(rule, fingerprint) else {
             return Vec::new();
         };
-        let severity = alert.last_severity();
+        let severity = severity.unwrap_or_else(|| alert.last_severity());
         let labels = alert.labels();
         let mut found: Vec<(usize, NotifierId)> = Vec::new();
         for (at, route) in self.policy.routes.iter().enumerate() {
@@ -202,27 +216,36 @@ impl Turn<'_> {
 
     /// Every notifier that should hear of the alert, or did.
     fn reconcile(&mut self, rule: &RuleId, fingerprint: &Fingerprint) {
-        let routed = self.routed(rule, fingerprint);
-        let Some(alert) = self.state.alert(rule, fingerprint) else {
-            return;
-        };
-        let Some(more) = &alert.more else { return };
-        let also = more
-            .told
-            .iter()
-            .filter(|(id, told)| told.content.is_some() && !routed.iter().any(|(_, r)| r == *id))
-            .map(|(id, _)| (None, id.clone()));
-        let all: Vec<(Option<usize>, NotifierId)> = routed
-            .iter()
-            .map(|(route, id)| (Some(*route), id.clone()))
-            .chain(also)
-            .collect();
+        let all = self.listeners(rule, fingerprint);
         self.note_unrouted(rule, fingerprint, !all.is_empty());
         for (route, notifier) in all {
             self.note_withheld(rule, fingerprint, route, &notifier);
             self.reconcile_with(rule, fingerprint, route, &notifier);
         }
         self.end_waits(rule, fingerprint);
+    }
+
+    /// The routed notifiers, each with its route, and those that were told and are routed no more.
+    fn listeners(
+        &self,
+        rule: &RuleId,
+        fingerprint: &Fingerprint,
+    ) -> Vec<(Option<usize>, NotifierId)> {
+        let routed = self.routed(rule, fingerprint);
+        let alert = self.state.alert(rule, fingerprint);
+        let Some(more) = alert.and_then(|alert| alert.more.as_ref()) else {
+            return Vec::new();
+        };
+        let also = more
+            .told
+            .iter()
+            .filter(|(id, told)| told.content.is_some() && !routed.iter().any(|(_, r)| r == *id))
+            .map(|(id, _)| (None, id.clone()));
+        routed
+            .iter()
+            .map(|(route, id)| (Some(*route), id.clone()))
+            .chain(also)
+            .collect()
     }
 
     /// A wait ends at its time, whatever became of its alert.

@@ -15,6 +15,9 @@ pub(crate) struct Ledger {
     pub(crate) procedure: ProcedureId,
     pub(crate) rule: RuleId,
     pub(crate) alert: Fingerprint,
+    /// The alert as people call it: the ledger outlives an alert that is gone.
+    #[serde(default)]
+    pub(crate) name: String,
     /// Attempts over the alert's life.
     pub(crate) attempts: u32,
     /// Starts within the window.
@@ -62,8 +65,14 @@ pub(crate) enum Plan {
 }
 
 impl Ledger {
-    pub(crate) fn new(procedure: ProcedureId, rule: RuleId, alert: Fingerprint) -> Self {
+    pub(crate) fn new(
+        procedure: ProcedureId,
+        rule: RuleId,
+        alert: Fingerprint,
+        name: String,
+    ) -> Self {
         Ledger {
+            name,
             procedure,
             rule,
             alert,

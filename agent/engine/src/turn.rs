@@ -12,7 +12,7 @@ use crate::outbox::Subject;
 use crate::policy::Policy;
 use crate::state::State;
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,6 +94,8 @@ impl<'a> Turn<'a> {
     }
 
     pub(crate) fn timer(&mut self) {
+        // Retries before flushes: what was decided earlier goes out first (product.md, section 6).
+        self.dispatch();
         self.expire();
         self.flush_due();
     }
@@ -125,12 +127,20 @@ impl<'a> Turn<'a> {
 
     pub(crate) fn event(&mut self, alert: Option<(&RuleId, &Fingerprint)>, what: Happening) {
         let found = alert.and_then(|(rule, fingerprint)| self.state.alert(rule, fingerprint));
+        let mut name = found
+            .map(|alert| alert.instance.to_string())
+            .unwrap_or_default();
+        // An attempt can be judged when its alert is gone already.
+        if let (true, Some((_, fingerprint)), Happening::Action { procedure, .. }) =
+            (name.is_empty(), alert, &what)
+            && let Some(ledger) = self.state.ledgers.get(&(procedure.clone(), *fingerprint))
+        {
+            name.clone_from(&ledger.name);
+        }
         self.effects.events.push(Event {
             at: self.now.at,
             wall: self.now.wall,
-            alert: found
-                .map(|alert| alert.instance.to_string())
-                .unwrap_or_default(),
+            alert: name,
             fingerprint: found.map(|alert| alert.instance.fingerprint),
             episode: found
                 .and_then(|alert| alert.more.as_ref())
@@ -143,6 +153,8 @@ impl<'a> Turn<'a> {
     fn forget(&mut self) {
         let state = &mut *self.state;
         let mut removed = Vec::new();
+        // Worked out for the first alert that asks: after a storm thousands do.
+        let under_way: OnceCell<HashSet<Fingerprint>> = OnceCell::new();
         for (id, rule) in &mut state.rules {
             let known = self.policy.rules.iter().any(|policy| policy.id == *id);
             let alerts = &mut rule.alerts;
@@ -154,12 +166,13 @@ impl<'a> Turn<'a> {
                 if !alert.is_idle() {
                     return true;
                 }
-                let under_way = state
-                    .outbox
-                    .values()
-                    .flat_map(|slot| slot.flying.iter().chain(&slot.waiting))
-                    .any(|item| item.covers.iter().any(|cover| cover.alert == *fingerprint));
-                if under_way {
+                let under_way = under_way.get_or_init(|| {
+                    let slots = state.outbox.values();
+                    let items = slots.flat_map(|slot| slot.flying.iter().chain(&slot.waiting));
+                    let covers = items.flat_map(|item| &item.covers);
+                    covers.map(|cover| cover.alert).collect()
+                });
+                if under_way.contains(fingerprint) {
                     return true;
                 }
                 if alert.observed.is_none() || !known {

@@ -390,7 +390,7 @@ proptest! {
         prop_assert!(effects.is_empty(), "{effects:?}");
     }
 
-    /// A restart between two rounds changes nothing that is decided about alerts afterwards.
+    /// I13: a restart between two rounds changes nothing that is decided about alerts afterwards.
     #[test]
     fn restarts_forget_nothing(policy in policies(), turns in turns(), cut in 1_usize..30, rest in turns()) {
         // In the first round after a restart an absent series is unknown: that alone may differ.
@@ -453,6 +453,66 @@ proptest! {
         }
         // Two alerts and two meta-alerts, a place each for state, exhaustion and the group; two at a time.
         prop_assert!(run.pending <= 14, "{}", run.pending);
+    }
+
+    /// I6: nothing is done on, and nothing said again of, what was not observed lately.
+    #[test]
+    fn nothing_old_causes_anything(policy in policies(), turns in turns(), restarts in any::<bool>()) {
+        let run = Run::of(&policy, &turns, restarts, true);
+        let mut seen: [Vec<u64>; 2] = [Vec::new(), Vec::new()];
+        let mut at = 0;
+        for turn in &turns {
+            at += turn.rounds * EVERY;
+            for (all, shows) in seen.iter_mut().zip(turn.shows) {
+                if !matches!(shows, Shows::Unknown | Shows::Absent) {
+                    all.push(at);
+                }
+            }
+        }
+        let names = [instance("0").fingerprint, instance("1").fingerprint];
+        let age = |alert, at: u64| {
+            let which = names.iter().position(|name| *name == alert)?;
+            let last = seen[which].iter().rev().find(|seen| **seen <= at)?;
+            Some(at - last)
+        };
+        for (at, effects) in &run.log {
+            for start in &effects.attempts {
+                prop_assert_eq!(age(start.alert.fingerprint, *at), Some(0), "an attempt at {}", at);
+            }
+            for event in &effects.events {
+                let repeats = matches!(&event.what, Happening::Queued { reason: Reason::Repeat, .. });
+                if let (true, Some(alert)) = (repeats, event.fingerprint) {
+                    prop_assert!(age(alert, *at).is_some_and(|age| age <= 25), "a repeat at {at}");
+                }
+            }
+        }
+    }
+
+    /// I11: where the wall clock stands changes nothing but silences.
+    #[test]
+    fn the_wall_clock_changes_nothing(policy in policies(), turns in turns(), ahead in 1_u64..100_000_000) {
+        let loud: Vec<Turn> = turns.iter().filter(|t| t.event != Happens::Silence).cloned().collect();
+        let mut plain = Run::of(&policy, &[], false, true);
+        let mut stepped = Run::of(&policy, &[], false, true);
+        for (at, turn) in loud.iter().enumerate() {
+            plain.turn(turn, false, true);
+            // Forth and back.
+            stepped.engine.wall_ahead = if at % 3 == 1 { ahead } else { 0 };
+            stepped.turn(turn, false, true);
+        }
+        let done = |run: &Run| -> Vec<String> {
+            let all = run.log.iter().flat_map(|(at, effects)| {
+                let sends = effects.sends.iter().map(move |send| {
+                    let what = &send.notification;
+                    format!("{at} {} {:?} {:?} {}", send.notifier, what.reason, what.id, send.attempt)
+                });
+                let starts = effects.attempts.iter();
+                sends.chain(starts.map(move |start| format!("{at} {} {}", start.procedure, start.attempt)))
+            });
+            all.collect()
+        };
+        prop_assert_eq!(plain.transitions(), stepped.transitions());
+        prop_assert_eq!(done(&plain), done(&stepped));
     }
 
     /// I12: the same inputs give the same effects.

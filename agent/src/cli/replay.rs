@@ -241,14 +241,17 @@ fn table(before: Option<&Replayed>, after: &Replayed) -> String {
 }
 
 /// Everything in order of time, as `TIME WHAT`.
-fn lines(replayed: &Replayed) -> Vec<(u64, String)> {
+/// Seconds and words.
+type Lines = Vec<(u64, String)>;
+
+fn lines(replayed: &Replayed) -> Lines {
     let all = replayed.fired.iter().map(|entry| {
         let alert = entry.alert.as_deref().unwrap_or_default();
         (entry, format!("begins {alert}"))
     });
     let told = replayed.sent.iter().chain(&replayed.done);
     let all = all.chain(told.map(|entry| (entry, entry.line().text)));
-    let mut lines: Vec<(u64, String)> = all
+    let mut lines: Lines = all
         .map(|(entry, words)| {
             (
                 entry.t,
@@ -261,7 +264,7 @@ fn lines(replayed: &Replayed) -> Vec<(u64, String)> {
 }
 
 /// What happens in the first only, and in the second only.
-fn difference(before: &Replayed, after: &Replayed) -> (Vec<(u64, String)>, Vec<(u64, String)>) {
+fn difference(before: &Replayed, after: &Replayed) -> (Lines, Lines) {
     let mut balance: BTreeMap<(u64, String), i64> = BTreeMap::new();
     for line in lines(before) {
         *balance.entry(line).or_default() -= 1;

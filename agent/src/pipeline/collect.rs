@@ -1,29 +1,29 @@
 //! First stage: runs the probes at their turns and hands on one [`Batch`] a round.
 //!
-//! Owns the timetable. In come generations (which probes there are) and the set of probes that a rule
+//! Keeps the [`Timetable`]. In come generations (which probes there are) and the set of probes that a rule
 //! worries about (for adaptive intervals); out go batches. It never judges a sample.
 //!
 //! A round is what falls due together. It closes when all its probes have answered, or [`GRACE`] after
 //! it opened; whoever answers later makes a batch of its own, so that a slow target delays nobody.
 
+use super::timetable::{Ended, Start, Timetable};
 use super::view::ProbeView;
 use crate::clock::Clock;
 use crate::plugin::{Generation, LiveProbe};
 use crate::sandbox::types::{CallError, Collection, Cost, Kind};
 use crate::telemetry::metrics::Metrics;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use watchfire_engine::model::{Now, ProbeId};
-use watchfire_engine::pace::Pace;
 
 /// How long a round waits for its slower probes. Long enough for any local answer, short against the
 /// five seconds in which a breach has to become a transition. A probe whose last run took longer is
 /// not waited for at all.
-const GRACE: Duration = Duration::from_millis(100);
+pub(super) const GRACE: Duration = Duration::from_millis(100);
 
 /// One round's answers.
 #[derive(Debug)]
@@ -53,21 +53,6 @@ pub(super) struct Run {
     pub cost: Cost,
 }
 
-/// One probe in the timetable.
-#[derive(Debug)]
-struct Turn {
-    live: Arc<LiveProbe>,
-    /// Current interval; differs from the configured one where it is adaptive.
-    pace: Pace,
-    /// When it is due next.
-    next: Instant,
-    /// A run is under way.
-    busy: bool,
-    /// The last run took longer than [`GRACE`].
-    slow: bool,
-    view: ProbeView,
-}
-
 /// A round that is still open.
 #[derive(Debug)]
 struct Open {
@@ -94,7 +79,7 @@ impl Collect {
     pub(super) async fn run(mut self) {
         let mut table = Timetable::default();
         let mut generation = self.generation.borrow_and_update().clone();
-        table.take_up(&generation, Instant::now());
+        take_up(&mut table, &generation);
         self.publish(&table);
         let mut running: JoinSet<Run> = JoinSet::new();
         let mut open: Option<Open> = None;
@@ -108,7 +93,7 @@ impl Collect {
                 changed = self.generation.changed() => {
                     if changed.is_err() { break }
                     generation = self.generation.borrow_and_update().clone();
-                    table.take_up(&generation, Instant::now());
+                    take_up(&mut table, &generation);
                     self.publish(&table);
                 }
                 Some(joined) = running.join_next() => {
@@ -116,7 +101,7 @@ impl Collect {
                     let Ok(run) = joined else { continue };
                     let worried = self.worried.borrow().contains(&run.live.config.id);
                     let before = table.error_of(&run.live.config.id);
-                    table.finish(&run, worried);
+                    table.finish(&run.live.config.id, ended(&run), worried);
                     self.count(&run, before.as_deref());
                     self.publish(&table);
                     let of_the_open_round = open
@@ -149,7 +134,12 @@ impl Collect {
                     for probe in &due.skipped {
                         self.metrics.probe_skipped.with([probe.as_str()]).inc();
                     }
-                    for (live, every, lateness, waited_for) in due.start {
+                    for Start { probe, every, lateness, waited_for } in due.start {
+                        // The timetable was made from this very generation.
+                        let Some(live) = generation.probes.iter().find(|live| live.config.id == probe) else {
+                            continue;
+                        };
+                        let live = live.clone();
                         self.metrics.probe_lateness.observe_time(lateness);
                         if waited_for {
                             open.get_or_insert_with(|| Open {
@@ -158,7 +148,7 @@ impl Collect {
                                 closes: now + GRACE,
                             })
                             .waits_for
-                            .insert(live.config.id.clone());
+                            .insert(probe);
                         }
                         let clock = self.clock.clone();
                         running.spawn(async move {
@@ -214,8 +204,29 @@ impl Collect {
     }
 
     fn publish(&self, table: &Timetable) {
-        let views = table.turns.values().map(|turn| turn.view.clone()).collect();
-        self.views.send_replace(Arc::new(views));
+        self.views.send_replace(Arc::new(table.views()));
+    }
+}
+
+fn take_up(table: &mut Timetable, generation: &Generation) {
+    let probes = generation.probes.iter().map(|live| &live.config);
+    table.take_up(probes, &generation.config.agent.host, Instant::now());
+}
+
+/// What the timetable needs of a run.
+fn ended(run: &Run) -> Ended {
+    let samples = |collection: &Collection| {
+        let families = collection.families.iter();
+        families.map(|family| family.points.len()).sum()
+    };
+    Ended {
+        at: run.at.wall,
+        took: run.cost.wall,
+        result: run
+            .result
+            .as_ref()
+            .map(samples)
+            .map_err(CallError::to_string),
     }
 }
 
@@ -224,153 +235,4 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-/// Who is due when. Plain state: all decisions of the stage are made here, without awaiting.
-#[derive(Debug, Default)]
-struct Timetable {
-    turns: BTreeMap<ProbeId, Turn>,
-}
-
-/// What falls due at one instant.
-#[derive(Debug, Default)]
-struct Due {
-    /// Probe, interval, lateness, and whether the round waits for it.
-    start: Vec<(Arc<LiveProbe>, Duration, Duration, bool)>,
-    /// Still busy with the run before.
-    skipped: Vec<ProbeId>,
-    /// Turns nobody took.
-    missed: u32,
-}
-
-impl Timetable {
-    /// Takes up a generation: new probes get their first turn at once, gone ones lose theirs, changed
-    /// ones keep their place on the grid unless their interval changed.
-    fn take_up(&mut self, generation: &Generation, now: Instant) {
-        let mut old = std::mem::take(&mut self.turns);
-        for live in &generation.probes {
-            let config = &live.config;
-            let turn = match old.remove(&config.id) {
-                Some(mut turn) => {
-                    let same_pace = turn.live.config.every == config.every
-                        && turn.live.config.adaptive == config.adaptive;
-                    if !same_pace {
-                        turn.pace = Pace::new(config.every);
-                        turn.next = turn.next.min(now + config.every);
-                    }
-                    turn.live = live.clone();
-                    turn.view.plugin = config.plugin.clone();
-                    turn.view.every = turn.pace.every;
-                    turn
-                }
-                None => Turn {
-                    pace: Pace::new(config.every),
-                    next: now
-                        + spread(
-                            config.id.as_str(),
-                            &generation.config.agent.host,
-                            config.jitter,
-                        ),
-                    busy: false,
-                    slow: false,
-                    view: ProbeView {
-                        id: config.id.clone(),
-                        plugin: config.plugin.clone(),
-                        every: config.every,
-                        last_run: None,
-                        last_success: None,
-                        error: None,
-                        duration: None,
-                        samples: 0,
-                        skipped: 0,
-                    },
-                    live: live.clone(),
-                },
-            };
-            self.turns.insert(config.id.clone(), turn);
-        }
-    }
-
-    fn next_turn(&self) -> Option<Instant> {
-        self.turns.values().map(|turn| turn.next).min()
-    }
-
-    /// Why the probe's last run failed.
-    fn error_of(&self, id: &ProbeId) -> Option<String> {
-        self.turns.get(id)?.view.error.clone()
-    }
-
-    /// Takes everything that is due at `now` and sets its next turn on its grid. `room`: whether the
-    /// next stage can take a round at all.
-    fn due(&mut self, now: Instant, room: bool) -> Due {
-        let mut due = Due::default();
-        for (id, turn) in &mut self.turns {
-            if turn.next > now {
-                continue;
-            }
-            let lateness = now - turn.next;
-            let passed = lateness.as_nanos() / turn.pace.every.as_nanos().max(1);
-            let passed = u32::try_from(passed).unwrap_or(u32::MAX);
-            turn.next += turn.pace.every * passed.saturating_add(1);
-            due.missed = due.missed.saturating_add(passed);
-            if turn.busy {
-                turn.view.skipped += 1;
-                due.skipped.push(id.clone());
-            } else if room {
-                turn.busy = true;
-                due.start
-                    .push((turn.live.clone(), turn.pace.every, lateness, !turn.slow));
-            } else {
-                due.missed = due.missed.saturating_add(1);
-            }
-        }
-        due
-    }
-
-    /// Takes the end of a run: the probe is free again, its view and its adaptive interval follow.
-    fn finish(&mut self, run: &Run, worried: bool) {
-        let Some(turn) = self.turns.get_mut(&run.live.config.id) else {
-            return;
-        };
-        turn.busy = false;
-        turn.slow = run.cost.wall > GRACE;
-        turn.view.last_run = Some(run.at.wall);
-        turn.view.duration = Some(run.cost.wall);
-        match &run.result {
-            Ok(collection) => {
-                turn.view.last_success = Some(run.at.wall);
-                turn.view.error = None;
-                turn.view.samples = collection.families.iter().map(|f| f.points.len()).sum();
-            }
-            Err(error) => {
-                turn.view.error = Some(error.to_string());
-                turn.view.samples = 0;
-            }
-        }
-        let config = &turn.live.config;
-        let Some(adaptive) = &config.adaptive else {
-            return;
-        };
-        let before = turn.pace.every;
-        turn.pace
-            .adapt(adaptive, config.every, run.result.is_err(), worried);
-        let every = turn.pace.every;
-        if every != before {
-            turn.next = turn.next - before + every;
-            turn.view.every = every;
-        }
-    }
-}
-
-/// A delay in `[0, jitter)` that is always the same for this probe on this host.
-fn spread(probe: &str, host: &str, jitter: Duration) -> Duration {
-    use sha2::{Digest, Sha256};
-    let digest = Sha256::new()
-        .chain_update(host)
-        .chain_update([0])
-        .chain_update(probe)
-        .finalize();
-    let mut first = [0; 4];
-    first.copy_from_slice(&digest[..4]);
-    jitter.mul_f64(f64::from(u32::from_be_bytes(first)) / f64::from(u32::MAX).next_up())
 }

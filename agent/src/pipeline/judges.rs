@@ -483,7 +483,8 @@ mod tests {
     fn told(owners: &[&str], ran: &[&str], probes: &[(&str, Option<bool>)]) -> Option<(Seen, u64)> {
         let rule = RuleId::new("r");
         let owners: Vec<ProbeId> = owners.iter().copied().map(ProbeId::new).collect();
-        let instance = Instance::new(rule.clone(), Labels::default()).yielded_by(owners);
+        let labels = Labels::new([("device", "a")]).expect("labels");
+        let instance = Instance::new(rule.clone(), labels).yielded_by(owners);
         let every = |probe: &str| Duration::from_secs(if probe == "slow" { 60 } else { 10 });
         let ran = ran.iter().map(|probe| (ProbeId::new(*probe), every(probe)));
         let probes = probes

@@ -16,6 +16,8 @@
 
 // In flow order, kept from sorting by these comments.
 mod collect;
+// When which probe is due.
+mod timetable;
 // Columns of numbers for the rules.
 mod inputs;
 // Rules at work; tests and replays drive them too.

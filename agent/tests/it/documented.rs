@@ -66,7 +66,8 @@ fn the_documented_plugin_is_built_as_it_stands_and_dropped_in() {
         .replace("127.0.0.1:8080", &source.address().to_string())
         .replace("\"10s\"", "\"200ms\"\ntimeout = \"150ms\"");
     let folder = Folder::new(&table);
-    let agent = Agent::start(&folder);
+    let agent = Agent::spawn(&folder);
+    wait_for("the agent answers", || agent.get("/api/v1/plugins"));
     let samples = |agent: &Agent| {
         let text = agent.text("/metrics")?;
         let has = |line: &str| text.lines().any(|other| other.starts_with(line));

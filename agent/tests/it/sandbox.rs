@@ -182,7 +182,8 @@ async fn a_loop_ends_with_its_budget() {
         assert_eq!(answer.unwrap_err(), CallError::CpuLimit(cpu), "{deed}");
         assert_eq!(cost.cpu_ticks, 20);
         assert!(cost.wall >= Duration::from_millis(190), "{cost:?}");
-        assert!(cost.wall < cpu + SLACK, "{cost:?}");
+        // The ticks are the budget; on a busy machine the same ticks take longer.
+        assert!(cost.wall < 10 * cpu, "{cost:?}");
     }
 }
 
@@ -295,6 +296,8 @@ async fn strange_text_survives() {
 
 #[tokio::test]
 async fn floods_of_words_are_cut() {
+    // Words are the matter here, not time: a tick is wall time, and the machine may be busy.
+    let patient = |limits: &mut Limits| limits.cpu = Duration::from_secs(4);
     let bench = Bench::new();
     let (answer, _) = bench.collect("log without end").await;
     answer.unwrap();
@@ -303,11 +306,13 @@ async fn floods_of_words_are_cut() {
     assert!((100..200).contains(&lines), "{lines}");
 
     let bench = Bench::new();
-    bench.collect("log much").await.0.unwrap();
+    let probe = bench.hostile("log much", |limits, _| patient(limits));
+    probe.collect().await.0.unwrap();
     assert_eq!(bench.lines.0.lock().unwrap()[0].len(), 4 << 10);
 
     let bench = Bench::new();
-    bench.collect("print").await.0.unwrap();
+    let probe = bench.hostile("print", |limits, _| patient(limits));
+    probe.collect().await.0.unwrap();
     let lines = bench.lines.0.lock().unwrap().clone();
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].starts_with("stdout: ") && lines[0].len() < 5_000);

@@ -159,6 +159,8 @@ pub(crate) struct Engine {
     /// Attempts that started, and messages that were handed out.
     pub(crate) attempts: Vec<StartAttempt>,
     pub(crate) sends: Vec<watchfire_engine::Send>,
+    /// How far the wall clock is ahead of the engine's own, in milliseconds.
+    pub(crate) wall_ahead: u64,
 }
 
 impl Engine {
@@ -169,11 +171,14 @@ impl Engine {
             rows: BTreeMap::new(),
             attempts: Vec::new(),
             sends: Vec::new(),
+            wall_ahead: 0,
         }
     }
 
     pub(crate) fn feed(&mut self, at: u64, input: Input) -> Effects {
-        let effects = step(&mut self.state, &self.policy, input, now(at));
+        let mut now = now(at);
+        now.wall.0 += self.wall_ahead;
+        let effects = step(&mut self.state, &self.policy, input, now);
         self.keep(&effects);
         effects
     }

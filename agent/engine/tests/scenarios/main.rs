@@ -63,4 +63,10 @@ files! {
     own_deliveries = "own-deliver.toml": 10,
     own_judging = "own-judge.toml": 16,
     own_recovery = "own-recover.toml": 7,
+    own_found_by_the_model = "own-model.toml": 21,
+    random_states = "random-state.toml": 30,
+    random_notifications = "random-told.toml": 30,
+    random_groups = "random-groups.toml": 30,
+    random_deliveries = "random-sent.toml": 30,
+    random_recovery = "random-recovery.toml": 30,
 }

@@ -68,7 +68,7 @@ fn case(seed: &mut u64) -> Case {
 fn ours(case: &Case) -> Vec<BTreeMap<usize, &'static str>> {
     let side = if case.above { "above" } else { "below" };
     let mut text = format!(
-        "[[test]]\nid = \"random\"\nend = \"{}s\"\n[[test.config.rule]]\nid = \"a\"\nmetric = \"m\"\nfor = \"{}s\"\nkeep = \"{}s\"\nconfig = {{ {side} = {{ warning = 80 }} }}\n[test.samples]\n",
+        "[[test]]\nid = \"P\"\nend = \"{}s\"\n[[test.config.rule]]\nid = \"a\"\nmetric = \"m\"\nfor = \"{}s\"\nkeep = \"{}s\"\nconfig = {{ {side} = {{ warning = 80 }} }}\n[test.samples]\n",
         (EVALUATIONS - 1) * EVERY_SECS,
         case.wait_secs,
         case.keep_secs
@@ -81,14 +81,14 @@ fn ours(case: &Case) -> Vec<BTreeMap<usize, &'static str>> {
     let parsed = DeTable::parse(&text).expect("TOML");
     let file = watchfire_simulate::read(parsed.get_ref()).expect("a scenario");
     let base: Table = BASE.parse().expect("a base");
-    let outcome = driver::run(&base, &file.tests[0]);
-    let changes: Vec<_> = outcome.states.iter().map(|entry| entry.line()).collect();
+    let changes = driver::run(&base, &file.tests[0]).states;
     let mut states = Vec::new();
     let mut now: BTreeMap<usize, &'static str> = BTreeMap::new();
     for evaluation in 0..EVALUATIONS {
         let at_secs = evaluation * EVERY_SECS;
-        for line in changes.iter().filter(|line| line.at_secs == at_secs) {
-            let (alert, state) = line.text.split_once(": ").expect("an alert's state");
+        for change in changes.iter().filter(|change| change.t == at_secs) {
+            let alert = change.alert.as_deref().expect("an alert");
+            let state = change.state.as_deref().expect("a state");
             if alert == "a" {
                 assert_eq!(state, "ok", "the state before anything happened");
                 continue;

@@ -23,6 +23,9 @@ pub(super) struct Scenario {
     /// A crash may lose an attempt: it is counted and never run again, so that recovery takes another
     /// course than without the crash.
     pub(super) recovers: bool,
+    /// Its messages overtake one another while they wait, so that a retry after the crash may tell at
+    /// once what was overtaken without it, or the other way round: which of them arrive is no rule.
+    pub(super) overtakes: bool,
 }
 
 /// Something from outside.
@@ -263,6 +266,7 @@ const QUIET: Scenario = Scenario {
     delivery_takes_ms: 0,
     end: 0,
     recovers: false,
+    overtakes: false,
 };
 
 /// All of them. Each ends with everything healthy and every service well, long enough to settle.
@@ -356,6 +360,7 @@ pub(super) const ALL: &[Scenario] = &[
         answers: &[("pager", "503@0 200@50")],
         delivery_takes_ms: 4_000,
         end: 400,
+        overtakes: true,
         ..QUIET
     },
     Scenario {

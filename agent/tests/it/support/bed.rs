@@ -110,8 +110,12 @@ impl Bed {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).expect("chmod");
     }
 
+    /// Renamed into place, as careful tools do: on a busy machine a bare write can be seen half done.
     pub(crate) fn drop_in(&self, plugin: &str, bytes: &[u8]) {
-        self.write(&self.file(plugin), bytes);
+        let place = self.file(plugin);
+        let beside = place.with_file_name(format!(".{plugin}.new"));
+        self.write(&beside, bytes);
+        std::fs::rename(beside, place).expect("renamed");
     }
 
     pub(crate) fn with_plugin(self, plugin: &str, bytes: &[u8]) -> Self {

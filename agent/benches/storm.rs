@@ -1,0 +1,262 @@
+//! A storm of alerts, and the commit that every transition waits for: the engine and `state.db` by
+//! themselves, on the disk of the temporary folder. Prints; BENCHMARKS.md says what the figures mean.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use watchfire::config::{Environment, from_texts, render};
+use watchfire::store::{Commit, NewEvent, SavedClock, StateStore};
+use watchfire_engine::input::{
+    DeliveryOutcome, DeliveryReport, Input, Observation, ProbeRun, Round, RuleRound, Seen,
+};
+use watchfire_engine::model::{
+    Instance, Labels, Moment, Now, RuleId, Severities, Severity, WallTime,
+};
+use watchfire_engine::{Effects, Policy, Send, State, step};
+
+/// Rules of the storm, each a group of its own towards every notifier.
+const RULES: usize = 100;
+
+/// Instances of each rule: 5,000 alerts in all.
+const INSTANCES: usize = 50;
+
+const NOTIFIERS: usize = 20;
+
+/// Commits of one transition each.
+const COMMITS: usize = 2_000;
+
+/// Milliseconds between rounds.
+const EVERY_MS: u64 = 10_000;
+
+struct Bed {
+    policy: Policy,
+    state: State,
+    store: StateStore,
+    runtime: tokio::runtime::Runtime,
+    now_ms: u64,
+    /// What each part of the last step took.
+    decided: Duration,
+    committed: Duration,
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+fn clock() -> Instant {
+    Instant::now()
+}
+
+impl Bed {
+    fn new(config: &str, folder: &std::path::Path) -> Self {
+        let environment = Environment {
+            cwd: "/nowhere".into(),
+            hostname: "bench".to_owned(),
+            ..Environment::default()
+        };
+        let texts = [(PathBuf::from("/etc/wf/w.toml"), Arc::from(config))];
+        let policy = match from_texts(&texts, &environment) {
+            Ok(loaded) => (*loaded.config.policy).clone(),
+            Err(rejected) => panic!("refused:\n{}", render(&rejected.mistakes, false)),
+        };
+        let (store, _) = StateStore::open(folder).expect("a store");
+        let mut bed = Bed {
+            state: State::new(&policy, now(0)),
+            policy,
+            store,
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .build()
+                .expect("a runtime"),
+            now_ms: 0,
+            decided: Duration::ZERO,
+            committed: Duration::ZERO,
+        };
+        // The first commit makes the file what it is.
+        bed.commit(&Effects::default());
+        bed
+    }
+
+    fn take(&mut self, input: Input) -> Vec<Send> {
+        let begin = clock();
+        let effects = step(&mut self.state, &self.policy, input, now(self.now_ms));
+        self.decided = begin.elapsed();
+        let begin = clock();
+        if !effects.is_empty() {
+            self.commit(&effects);
+        }
+        self.committed = begin.elapsed();
+        effects.sends
+    }
+
+    fn commit(&mut self, effects: &Effects) {
+        let commit = Commit {
+            records: effects.records.clone(),
+            events: effects.events.iter().map(NewEvent::from_engine).collect(),
+            clock: SavedClock {
+                boot_id: "bench".to_owned(),
+                boottime_ms: self.now_ms,
+                moment_ms: self.now_ms,
+                wall_ms: self.now_ms,
+            },
+            plugin_state: Vec::new(),
+        };
+        self.runtime
+            .block_on(self.store.commit(commit))
+            .expect("a commit");
+    }
+
+    fn round(&mut self, fires: bool, rules: usize, instances: usize) -> Vec<Send> {
+        let every = Duration::from_millis(EVERY_MS);
+        let breached: Severities = fires.then_some(Severity::Critical).into_iter().collect();
+        let rules = (0..rules).map(|rule| {
+            let id = RuleId::new(format!("rule{rule}"));
+            let observations = (0..instances).map(|instance| {
+                let labels = Labels::new([("instance", instance.to_string())]).expect("labels");
+                Observation {
+                    instance: Arc::new(Instance::new(id.clone(), labels)),
+                    seen: Seen::Value,
+                    breached: Some(breached),
+                    value: 99.0,
+                    limit: 90.0,
+                    note: None,
+                    memory: None,
+                }
+            });
+            RuleRound {
+                every,
+                result: Ok(observations.collect()),
+                rule: id,
+            }
+        });
+        let round = Round {
+            rules: rules.collect(),
+            probes: vec![ProbeRun {
+                probe: "probe".into(),
+                every,
+                result: Ok(()),
+            }],
+            missed: 0,
+        };
+        self.take(Input::Round(round))
+    }
+
+    /// Every service answers; tells how many messages there were and how long all of it took.
+    fn deliver(&mut self, mut sends: Vec<Send>) -> (usize, Duration) {
+        let begin = clock();
+        let mut count = 0;
+        while let Some(send) = sends.pop() {
+            count += 1;
+            let report = DeliveryReport {
+                id: send.notification.id.clone(),
+                attempt: send.attempt,
+                outcome: DeliveryOutcome::Accepted { remote_id: None },
+            };
+            sends.extend(self.take(Input::Delivery(report)));
+        }
+        (count, begin.elapsed())
+    }
+}
+
+fn now(ms: u64) -> Now {
+    Now {
+        at: Moment(ms),
+        wall: WallTime(1_700_000_000_000 + ms),
+    }
+}
+
+/// Resident memory of this process in MiB.
+fn memory() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
+    kib.unwrap_or(f64::NAN) / 1_024.0
+}
+
+fn config(rules: usize, notifiers: usize) -> String {
+    let mut text = "[alerting]\nkeep = \"0s\"\n".to_owned();
+    let names: Vec<String> = (0..notifiers).map(|n| format!("\"n{n}\"")).collect();
+    for name in &names {
+        let _ = write!(
+            text,
+            "\n[[notifier]]\nid = {name}\nplugin = \"notifier-log\"\n"
+        );
+    }
+    let _ = write!(
+        text,
+        "\n[[route]]\nnotify = [{}]\ngroup_by = [\"rule\"]\ngroup_wait = \"10s\"\ngroup_interval = \"60s\"\n",
+        names.join(", ")
+    );
+    for rule in 0..rules {
+        let _ = write!(
+            text,
+            "\n[[rule]]\nid = \"rule{rule}\"\nmetric = \"m{rule}\"\nconfig = {{ above = {{ critical = 90 }} }}\n"
+        );
+    }
+    text
+}
+
+/// One alert that fires and resolves, over and over: a transition with its outbox row in each commit.
+fn commits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut bed = Bed::new(&config(1, 1), folder.path());
+    let mut times = Vec::new();
+    while times.len() < COMMITS {
+        bed.now_ms += EVERY_MS * 10;
+        let fires = times.len().is_multiple_of(2);
+        let sends = bed.round(fires, 1, 1);
+        times.push(bed.committed);
+        bed.deliver(sends);
+    }
+    times.sort();
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+    println!(
+        "commit of a transition with its outbox row: p50 {:?}, p99 {:?}, worst {:?} of {COMMITS}",
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
+}
+
+fn storm() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut bed = Bed::new(&config(RULES, NOTIFIERS), folder.path());
+    bed.round(false, RULES, INSTANCES);
+    let before = memory();
+    for (what, fires) in [("fires", true), ("resolves", false)] {
+        bed.now_ms += EVERY_MS * 10;
+        let mut sends = bed.round(fires, RULES, INSTANCES);
+        let (decided, committed) = (bed.decided, bed.committed);
+        let at_once = sends.len();
+        let (mut count, mut took) = bed.deliver(std::mem::take(&mut sends));
+        // What waits for its group's interval.
+        while let Some(due) = bed.state.next_due() {
+            bed.now_ms = due.0.max(bed.now_ms);
+            let sends = bed.take(Input::Timer);
+            let (more, longer) = bed.deliver(sends);
+            count += more;
+            took += longer;
+        }
+        println!(
+            "{} alerts, {NOTIFIERS} notifiers: the round in which it {what} is decided in {decided:?} and committed in {committed:?}; {count} messages for {} groups ({at_once} at once), all told in {took:?}; {:.1} MiB, {before:.1} before",
+            RULES * INSTANCES,
+            RULES * NOTIFIERS,
+            memory()
+        );
+    }
+    for _ in 0..6 {
+        bed.now_ms += EVERY_MS;
+        bed.round(false, RULES, INSTANCES);
+    }
+    println!(
+        "a minute of healthy rounds later: {:.1} MiB, {before:.1} before; {} alerts, {} messages left",
+        memory(),
+        bed.state.alerts().len(),
+        bed.state.outbox_pending()
+    );
+}
+
+fn main() {
+    // `cargo test` runs benchmarks too, for a moment; this one has nothing to say there.
+    if std::env::args().any(|argument| argument == "--bench") {
+        commits();
+        storm();
+    }
+}
