@@ -7,7 +7,7 @@
 use super::environment::Environment;
 use super::file::{Draft, Files, Place, Role, SourceFile};
 use super::finding::{Finding, Level};
-use super::load::{findings, gather, only_main, read_file};
+use super::load::{findings, gather, only_main, read_text};
 use super::model::{Config, Source};
 use super::read::{Join, Reader};
 use super::resolve::Simulated;
@@ -15,6 +15,9 @@ use super::{raw, resolve, syntax};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
+
+/// Bytes of one file at most: ten thousand tests take a third of it.
+const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// One text with its name: whoever parsed it hands its tables on as [`Layer`]s.
 #[derive(Clone, Debug)]
@@ -39,7 +42,7 @@ impl Document {
     pub fn read(path: &Path) -> Result<Self, Box<Finding>> {
         Ok(Document(SourceFile {
             path: path.to_owned(),
-            text: read_file(path)?,
+            text: read_text(path, FILE_BYTES_MAX, "split it")?,
             role: Role::Include,
         }))
     }

@@ -453,8 +453,17 @@ pub(super) fn findings(
     all.into_iter().map(|(_, finding)| finding).collect()
 }
 
-/// Reads one file, with everything that can be wrong with it as a whole.
-pub(super) fn read_file(path: &Path) -> Result<Arc<str>, Box<Finding>> {
+/// Reads one file of configuration, with everything that can be wrong with it as a whole.
+fn read_file(path: &Path) -> Result<Arc<str>, Box<Finding>> {
+    read_text(
+        path,
+        FILE_BYTES_MAX,
+        "split it and include the parts: [agent] include = [\"conf.d/*.toml\"]",
+    )
+}
+
+/// Reads a text of at most `bytes_max`; `help` says what to do with a larger one.
+pub(super) fn read_text(path: &Path, bytes_max: u64, help: &str) -> Result<Arc<str>, Box<Finding>> {
     use std::io::Read;
     let wrong = |message: String, help: &str| {
         Box::new(Finding {
@@ -488,13 +497,11 @@ pub(super) fn read_file(path: &Path) -> Result<Arc<str>, Box<Finding>> {
     }
     let mut bytes = Vec::new();
     std::fs::File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes))
         .map_err(failed)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(wrong(
-            "is larger than 1 MiB".to_owned(),
-            "split it and include the parts: [agent] include = [\"conf.d/*.toml\"]",
-        ));
+    if bytes.len() as u64 > bytes_max {
+        let mebibytes = bytes_max >> 20;
+        return Err(wrong(format!("is larger than {mebibytes} MiB"), help));
     }
     let place = |at: usize| {
         let line = bytes[..at].iter().filter(|b| **b == b'\n').count() + 1;
