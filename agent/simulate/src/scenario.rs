@@ -35,7 +35,8 @@ pub trait Judges {
     /// The process began anew with this state: what was only in memory is lost.
     fn restart(&mut self, state: &State);
 
-    /// A probe answered; all its series, with what each of them says. Where all fail, the probe failed.
+    /// A probe answered; all its series, always in the same order, with what each of them says. Where all
+    /// fail, the probe failed.
     fn collected(&mut self, probe: &ProbeId, at: Now, answers: &[(&Series, Answer)]);
 
     /// The rules that read one of the probes that `ran`, each with its interval, in the order of the

@@ -61,6 +61,8 @@ pub struct World {
     first: Option<String>,
     states: BTreeMap<String, String>,
     state_entries: Vec<Entry>,
+    /// Alerts that began to fire.
+    fired: Vec<Entry>,
 }
 
 impl World {
@@ -88,6 +90,7 @@ impl World {
             entries: Vec::new(),
             states: BTreeMap::new(),
             state_entries: Vec::new(),
+            fired: Vec::new(),
         }
     }
 
@@ -121,6 +124,11 @@ impl World {
             std::mem::take(&mut self.entries),
             std::mem::take(&mut self.state_entries),
         )
+    }
+
+    /// Alerts that began to fire so far, meta-alerts among them; taken out.
+    pub fn take_fired(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.fired)
     }
 
     /// Milliseconds from the begin.
@@ -236,6 +244,13 @@ impl World {
                     |state: &str| state.starts_with("firing") || state.starts_with("recovering");
                 if !fires(from) && fires(to) {
                     self.started.insert(alert, self.now / 1_000);
+                    self.fired.push(Entry {
+                        t: self.now / 1_000,
+                        event: "state",
+                        alert: Some(event.alert.clone()),
+                        state: Some(to.clone()),
+                        ..Entry::default()
+                    });
                 }
             }
             let entry = self.event(event);

@@ -27,8 +27,8 @@ pub(super) struct Components<'t> {
     /// Which of them holds.
     config: usize,
     probes: HashSet<ProbeId>,
-    /// Series that answered at least once.
-    seen: HashSet<Series>,
+    /// Of each probe, which of its series answered at least once.
+    seen: HashMap<ProbeId, Vec<bool>>,
 }
 
 impl<'t> Components<'t> {
@@ -49,7 +49,7 @@ impl<'t> Components<'t> {
             prepared,
             config: 0,
             probes,
-            seen: HashSet::new(),
+            seen: HashMap::new(),
         }
     }
 }
@@ -74,17 +74,17 @@ impl watchfire_simulate::Judges for Components<'_> {
             self.judges.failed(probe, at.at);
             return;
         }
+        let seen = self.seen.entry(probe.clone()).or_default();
+        seen.resize(answers.len(), false);
         let mut points = Vec::with_capacity(answers.len());
-        for (series, answer) in answers {
+        for ((series, answer), seen) in answers.iter().zip(seen) {
             let value = match answer {
                 Answer::Value(value) => {
-                    if !self.seen.contains(*series) {
-                        self.seen.insert((*series).clone());
-                    }
+                    *seen = true;
                     *value
                 }
                 // Of several series one fails: that one alone is not known (decisions.md 17).
-                Answer::Error if self.seen.contains(*series) => f64::NAN,
+                Answer::Error if *seen => f64::NAN,
                 Answer::Error | Answer::Absent => continue,
             };
             points.push(Point {

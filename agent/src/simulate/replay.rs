@@ -123,23 +123,20 @@ pub fn replay(
         begin_ms: first,
         ..Replayed::default()
     };
-    let mut states: BTreeMap<String, bool> = BTreeMap::new();
     while let Some(at) = turns.iter().filter_map(|turn| turn.next).min() {
         let now = at - first;
         while let Some(due) = world.next_due().filter(|due| *due < now) {
             world.set_now(due);
             world.timers();
-            world.note_states(false);
         }
         world.set_now(now);
         world.timers();
         let judged = round(&mut turns, at, &mut world, &mut judges);
-        world.note_states(judged);
         if judged {
             replayed.end_ms = at;
             replayed.rounds += 1;
         }
-        sort_out(&mut world, &mut replayed, &mut states);
+        sort_out(&mut world, &mut replayed);
         if replayed.rounds.is_multiple_of(PROGRESS_ROUNDS) {
             progress(now as f64 / (end - first).max(1) as f64);
         }
@@ -247,19 +244,10 @@ fn interval(points: &[(u64, f64)]) -> u64 {
     median.map_or(EVERY_UNKNOWN_MS, |gap| gap.max(EVERY_MIN_MS))
 }
 
-/// Puts what happened where it belongs. `firing`: which alerts fire.
-fn sort_out(world: &mut World, replayed: &mut Replayed, firing: &mut BTreeMap<String, bool>) {
-    let (entries, states) = world.take_entries();
-    for entry in states {
-        let (Some(alert), Some(state)) = (&entry.alert, &entry.state) else {
-            continue;
-        };
-        let fires = state.starts_with("firing") || state.starts_with("recovering");
-        let before = firing.insert(alert.clone(), fires).unwrap_or(false);
-        if fires && !before {
-            replayed.fired.push(entry);
-        }
-    }
+/// Puts what happened where it belongs.
+fn sort_out(world: &mut World, replayed: &mut Replayed) {
+    replayed.fired.extend(world.take_fired());
+    let (entries, _) = world.take_entries();
     for entry in entries {
         if entry.event.starts_with("action_") {
             replayed.done.push(entry);

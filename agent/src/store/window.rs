@@ -99,7 +99,7 @@ impl Window {
         all.iter().enumerate().filter_map(move |(n, point)| {
             let until = all.get(n + 1).map_or(at, |next| next.at);
             let held = until.since(point.at) <= stale;
-            let within = until.since(point.at.max(start)).as_millis();
+            let within = until.0.saturating_sub(point.at.max(start).0);
             // The baseline counts only while it holds; a point of the window is there in any case.
             let counts = n >= first_inside || (held && within > 0);
             (counts && !point.value.is_nan()).then_some(Span {
