@@ -116,7 +116,14 @@ impl watchfire_simulate::Judges for Components<'_> {
         let rules = &self.prepared[self.config].setup.policy.rules;
         self.judges.settle(Active::of(state, rules));
         let called = Called { trapped };
-        self.runtime.block_on(self.judges.judge(&called, ran, at))
+        let mut round = self.runtime.block_on(self.judges.judge(&called, ran, at));
+        // A rule without an instance is not called, but one that traps does so in each of its rounds.
+        for rule in &mut round {
+            if rule.result.is_ok() && trapped.contains(&rule.rule) {
+                rule.result = Err(simulated_trap().to_string().into());
+            }
+        }
+        round
     }
 
     fn worried(&mut self, state: &State) -> BTreeSet<ProbeId> {
@@ -134,10 +141,14 @@ struct Called<'a> {
 impl Ask for Called<'_> {
     async fn ask(&self, live: &LiveRule, batch: Batch) -> Result<Verdicts, CallError> {
         if self.trapped.contains(&live.config.id) {
-            return Err(CallError::Trapped("simulated".into()));
+            return Err(simulated_trap());
         }
         live.rule.evaluate(batch).await.0
     }
+}
+
+fn simulated_trap() -> CallError {
+    CallError::Trapped("as the test says".into())
 }
 
 /// Rules as the pipeline takes them up.
