@@ -7,7 +7,7 @@
 //! `tests`: 1,000 tests of 20 virtual minutes, a round every 10 s, all different, real rule components.
 //! `replay`: a month of 100 series every 10 s from CSV (600 MB in the folder for temporary files, removed
 //! at the end), through a threshold on the value itself and one on its mean over 5 minutes; each series
-//! breaks out once a day, which makes 6,000 alerts.
+//! breaks out for ten minutes once a day.
 //!
 //! Machines are shared: quote medians of several runs, with the processors' load.
 

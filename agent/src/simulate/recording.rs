@@ -339,4 +339,48 @@ mod tests {
         let error = read("a b.csv", "10,1\n", None).unwrap_err();
         assert!(error.contains("--metric"), "{error}");
     }
+
+    #[tokio::test]
+    async fn the_agents_own_history_is_read_in_its_range() {
+        use crate::store::{KeepMetrics, Recorder};
+        use std::time::Duration;
+        use watchfire_engine::model::{Moment, Now, ProbeId};
+        const BEGIN_MS: u64 = 1_700_000_000_000;
+        let folder = tempfile::tempdir().unwrap();
+        let now = |at: u64| Now {
+            at: Moment(1_000_000 + at),
+            wall: WallTime(BEGIN_MS + at),
+        };
+        let keep = KeepMetrics {
+            samples: Duration::from_secs(86_400 * 365 * 100),
+            rollups: Duration::from_secs(86_400 * 365 * 100),
+            bytes_max: 1 << 30,
+        };
+        let history = Recorder::start(folder.path(), keep, now(0)).unwrap();
+        let (cpu, other) = (parse_series("cpu").unwrap(), parse_series("other").unwrap());
+        for at in [10_000, 20_000, 30_000] {
+            let samples = [(&cpu, at as f64), (&other, 1.0)];
+            let probe = ProbeId::new("p");
+            history
+                .recorder
+                .record(&probe, now(at), samples.into_iter());
+        }
+        drop(history.recorder);
+        history.done.await.unwrap();
+
+        let wanted = BTreeSet::from(["cpu".to_owned()]);
+        let mut recording = Recording::default();
+        let range = (BEGIN_MS + 15_000, u64::MAX);
+        recording
+            .read_store(&metrics::path_in(folder.path()), &wanted, range)
+            .unwrap();
+        assert_eq!(
+            shown(&recording),
+            ["cpu [(1700000020000, 20000.0), (1700000030000, 30000.0)]"]
+        );
+        assert_eq!(recording.skipped(), 1);
+        let nowhere = folder.path().join("nowhere");
+        let error = recording.read_store(&nowhere, &wanted, range).unwrap_err();
+        assert!(crate::error::chain(&error).contains("nowhere"));
+    }
 }
