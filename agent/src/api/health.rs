@@ -6,21 +6,15 @@
 
 use super::Api;
 use super::shape::{self, seconds, time, time_or_null};
+use crate::pipeline::view::standing_after;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::time::Duration;
 use watchfire_engine::effect::AlertView;
 use watchfire_engine::model::Severity;
-
-/// Intervals of the slowest probe without a round before the pipeline counts as standing.
-const SILENT_INTERVALS: u32 = 3;
-
-/// Added to them: a probe may use its deadline, and a machine may be busy.
-const SILENT_GRACE: Duration = Duration::from_secs(10);
 
 /// What a part or the whole is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -225,7 +219,7 @@ impl Api {
     /// Why the pipeline does not turn; none: it does.
     fn standing(&self) -> Option<String> {
         let longest = self.views.pipeline.borrow().longest_interval;
-        let limit = longest.saturating_mul(SILENT_INTERVALS) + SILENT_GRACE;
+        let limit = standing_after(longest);
         let silent = self.since_turn();
         // Without any probe there are no rounds to wait for.
         (!longest.is_zero() && silent > limit).then(|| {

@@ -6,7 +6,7 @@
 //! A failure is counted and logged once; the other side notices by itself, so no alert is raised here.
 
 use crate::config::{Config, HeartbeatConfig};
-use crate::pipeline::view::Views;
+use crate::pipeline::view::{Views, standing_after};
 use crate::plugin::Generation;
 use crate::sandbox::egress::tls::Trust;
 use crate::sandbox::secrets::Secrets;
@@ -18,11 +18,6 @@ use tokio::time::Instant;
 
 /// Limit of one beat, whatever the other side does.
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Intervals of the slowest probe without a round before the pipeline counts as standing, and what is
-/// added to them; `/health/live` judges by the same.
-const SILENT_INTERVALS: u32 = 3;
-const SILENT_GRACE: Duration = Duration::from_secs(10);
 
 /// How often it looks whether the first round came, where none did yet: the first beat shall tell of a
 /// start within seconds.
@@ -177,7 +172,7 @@ impl Turns {
             self.rounds = rounds;
             self.turned = Some(now);
         }
-        let limit = longest.saturating_mul(SILENT_INTERVALS) + SILENT_GRACE;
+        let limit = standing_after(longest);
         self.turned
             .is_some_and(|turned| now.duration_since(turned) <= limit)
     }

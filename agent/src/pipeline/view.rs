@@ -9,6 +9,17 @@ use watchfire_engine::input::{CommandKind, Pushed};
 use watchfire_engine::model::{Labels, NotifierId, ProbeId, ProcedureId, RuleId, Series, WallTime};
 use watchfire_engine::silence::KeptSilence;
 
+/// Intervals of the slowest probe without a round before the pipeline counts as standing.
+const SILENT_INTERVALS: u32 = 3;
+
+/// Added to them: a probe may use its deadline, and a machine may be busy.
+const SILENT_GRACE: Duration = Duration::from_secs(10);
+
+/// How long without a round the pipeline counts as turning, where a round is due every `longest`.
+pub fn standing_after(longest: Duration) -> Duration {
+    longest.saturating_mul(SILENT_INTERVALS) + SILENT_GRACE
+}
+
 /// Read ends of all views, and the ways to ask. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Views {
