@@ -12,6 +12,10 @@ use crate::turn::Turn;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Bounds of the wait for a quarantined component: no busy loop, and no longer than its own back-off.
+const QUARANTINE_MIN: Duration = Duration::from_secs(1);
+const QUARANTINE_MAX: Duration = Duration::from_secs(300);
+
 impl Turn<'_> {
     /// Whether a message that says something of the alert still waits for its delivery.
     pub(crate) fn is_undelivered(&self, notifier: &NotifierId, fingerprint: &Fingerprint) -> bool {
@@ -167,6 +171,7 @@ impl Turn<'_> {
                 .map_or(now, |item| item.next_at.max(now)),
             order: self.state.decided,
             covers: covers.clone(),
+            stood_in: false,
         });
         self.dirty.slots.insert(key);
         if let Some(old) = over_taken {
@@ -256,6 +261,7 @@ impl Turn<'_> {
         let (outcome, message) = match &report.outcome {
             DeliveryOutcome::Accepted { remote_id } => ("accepted", remote_id.clone()),
             DeliveryOutcome::Failed { message, .. } => ("failed", Some(message.clone())),
+            DeliveryOutcome::Quarantined { message, .. } => ("quarantined", Some(message.clone())),
             DeliveryOutcome::Refused { message } => ("refused", Some(message.clone())),
         };
         let delay = self.now.at.since(item.notification.decided_at).as_millis();
@@ -282,6 +288,9 @@ impl Turn<'_> {
                 ..
             } => {
                 self.failed(&key, item, retry_after, answered);
+            }
+            DeliveryOutcome::Quarantined { retry_after, .. } => {
+                self.quarantined(&key, item, retry_after);
             }
             DeliveryOutcome::Refused { message } => self.refused(&key, &item, &message),
         }
@@ -363,6 +372,20 @@ impl Turn<'_> {
             waiting < FEW,
             retry_after,
         );
+        self.put_back(key, item, wait);
+    }
+
+    /// It waits in its place for the component; somebody else hears of it meanwhile, once.
+    fn quarantined(&mut self, key: &(NotifierId, Subject), mut item: Item, retry_after: Duration) {
+        let copied = std::mem::replace(&mut item.stood_in, true);
+        if !copied {
+            self.stand_in(key, &item);
+        }
+        self.put_back(key, item, retry_after.clamp(QUARANTINE_MIN, QUARANTINE_MAX));
+    }
+
+    /// An attempt was in vain: the message is due again after `wait`, unless a newer one took its place.
+    fn put_back(&mut self, key: &(NotifierId, Subject), mut item: Item, wait: Duration) {
         let next_at = self.now.at + wait;
         let Some(slot) = self.state.outbox.get_mut(key) else {
             return;
@@ -407,6 +430,11 @@ impl Turn<'_> {
         let instance = meta_instance(meta::DEAD_LETTER, "notifier", key.0.as_str());
         let words = format!("{} refuses messages for good: {message}", key.0);
         self.meta(&instance, Severity::Warning, true, Some(&words.into()));
+        self.stand_in(key, item);
+    }
+
+    /// The fallback gets a copy of what its notifier cannot be told.
+    fn stand_in(&mut self, key: &(NotifierId, Subject), item: &Item) {
         let Some(fallback) = self.policy.delivery.fallback.clone() else {
             return;
         };

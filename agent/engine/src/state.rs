@@ -48,6 +48,8 @@ pub struct State {
     pub(crate) stale_after: BTreeMap<RuleId, Duration>,
     /// The state before this one was lost, and what follows from it is under way.
     pub(crate) amnesia: Option<Amnesia>,
+    /// Procedures whose action may not be called for now; not stored, the agent says it anew.
+    pub(crate) unfit: BTreeSet<ProcedureId>,
 }
 
 /// All instances of one rule, or of one kind of meta-alert.
@@ -129,6 +131,7 @@ impl State {
             host_starts: VecDeque::new(),
             stale_after: BTreeMap::new(),
             amnesia: None,
+            unfit: BTreeSet::new(),
         }
     }
 
@@ -284,6 +287,7 @@ pub fn step(state: &mut State, policy: &Policy, input: Input, now: Now) -> Effec
         Input::Pushed(batch) => turn.pushed(batch),
         Input::Condition(condition) => turn.condition(condition),
         Input::Lost { receivers } => turn.lost(receivers),
+        Input::Unfit(procedures) => turn.state.unfit = procedures,
         Input::Reload => turn.reload(),
         Input::Resumed { lost } => turn.resumed(lost),
     }
