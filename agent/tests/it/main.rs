@@ -12,6 +12,7 @@ mod layering;
 mod operators;
 mod outage;
 mod packs;
+mod quarantine;
 mod recovery;
 mod reload;
 mod reloader;
