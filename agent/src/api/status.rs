@@ -55,6 +55,8 @@ pub struct PluginStatus {
     pub rejected: Option<Rejection>,
     /// Why calls are withheld for now.
     pub quarantined: Option<Refusal>,
+    /// Whether `watchfire.lock` names it; none: there is no lock, or it is a stock plugin and needs none.
+    pub locked: Option<bool>,
     /// Grants it asks for; text of a stranger.
     pub wants: Vec<String>,
     /// Where it is used.
@@ -84,6 +86,8 @@ pub struct PluginUse {
     pub id: String,
     /// What the operator granted, as one would write it.
     pub grants: Vec<String>,
+    /// What the component asks for and has nothing of; it runs with what it has. Text of a stranger.
+    pub not_granted: Vec<String>,
     /// What its calls may spend; none: it does not run.
     pub limits: Option<UseLimits>,
     /// Why its calls are withheld for now.

@@ -3,7 +3,8 @@
 use crate::api::{AgentStatus, PluginStatus, PluginUse, Quarantine, Refusal, Rejection, UseLimits};
 use crate::pipeline::view::AlertsView;
 use crate::plugin::{Generation, Origin, Plugin, Quarantined, hex};
-use crate::sandbox::types::Kind;
+use crate::sandbox::types::{Grants, Kind};
+use crate::sandbox::unmet;
 use crate::telemetry::accounts::Account;
 use crate::telemetry::metrics::Metrics;
 use std::sync::Arc;
@@ -142,14 +143,28 @@ fn one(
                     .join("; "),
                 since,
             }),
+        locked: locked(name, plugin, generation),
         wants: running.map_or_else(Vec::new, |installed| installed.description.wants.clone()),
         uses: uses(name, generation, &held),
         account: Account::default(),
     }
 }
 
+/// Whether the lock names what runs, or the file that would like to; none: no lock is asked.
+fn locked(name: &str, plugin: &Plugin, generation: &Generation) -> Option<bool> {
+    let lock = generation.config.lock.as_ref()?;
+    let running = plugin.running.as_ref();
+    if running.is_some_and(|installed| installed.origin == Origin::Stock) {
+        return None;
+    }
+    let sha256 = running.map(|installed| &installed.sha256)?;
+    Some(lock.refusal(name, sha256).is_none())
+}
+
 fn uses(name: &Arc<str>, generation: &Generation, held: &[&Quarantined]) -> Vec<PluginUse> {
     let config = &generation.config;
+    let running = generation.plugins.running(name);
+    let wants = running.map(|installed| &installed.description.wants);
     let of = generation
         .status
         .iter()
@@ -159,25 +174,28 @@ fn uses(name: &Arc<str>, generation: &Generation, held: &[&Quarantined]) -> Vec<
         let grants = match status.kind {
             Kind::Probe => {
                 let table = config.probes.iter().find(|p| p.id.as_str() == id);
-                table.map(|p| p.grant.lines())
+                table.map(|p| &*p.grant)
             }
             Kind::Rule => None,
             Kind::Notifier => {
                 let table = config.notifiers.iter().find(|n| n.id.as_str() == id);
-                table.map(|n| n.grant.lines())
+                table.map(|n| &*n.grant)
             }
             Kind::Action => {
                 let table = config.recoveries.iter().find(|r| r.id.as_str() == id);
-                table.map(|r| r.grant.lines())
+                table.map(|r| &*r.grant)
             }
         };
+        let wants = wants.map_or(&[][..], Vec::as_slice);
+        let not_granted = unmet(wants, grants.unwrap_or(&Grants::default()));
         let mut running = generation.uses();
         let running = running.find(|used| used.kind == status.kind && used.id == id);
         let held = held.iter().find(|q| q.kind == status.kind && *q.id == *id);
         PluginUse {
             kind: status.kind.name().to_owned(),
             id: id.to_owned(),
-            grants: grants.unwrap_or_default(),
+            grants: grants.map(Grants::lines).unwrap_or_default(),
+            not_granted: not_granted.into_iter().map(str::to_owned).collect(),
             limits: running.map(|used| UseLimits {
                 wall_seconds: used.limits.wall.as_secs_f64(),
                 cpu_seconds: used.limits.cpu.as_secs_f64(),

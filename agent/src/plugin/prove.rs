@@ -14,8 +14,8 @@ use super::registry::{Installed, Origin, PluginSet};
 use crate::config::{
     Config, NotifierConfig, PluginConfig, ProbeConfig, RecoveryConfig, RuleConfig,
 };
-use crate::sandbox::LoadError;
 use crate::sandbox::types::{CallError, Grants, Kind, Limits, Use};
+use crate::sandbox::{LoadError, unmet};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -256,7 +256,10 @@ impl Proof<'_> {
         let quarantine = Arc::new(Quarantine::new(self.quarantine_bell.clone()));
         let brought_up = L::bring_up(table.clone(), installed, used, trial, quarantine);
         let refusal = match brought_up.await {
-            Ok(live) => return Ok((Some(Arc::new(live)), status(UseState::Running))),
+            Ok(live) => {
+                tell_unmet(L::KIND, &spec, installed);
+                return Ok((Some(Arc::new(live)), status(UseState::Running)));
+            }
             Err(refusal) => refusal,
         };
         let table_is_new = match configured_before {
@@ -328,6 +331,22 @@ impl Proof<'_> {
                 (false, reason.into())
             }
         }
+    }
+}
+
+/// Says once of a use what it asks for and is not granted. It runs with what it has.
+fn tell_unmet(kind: Kind, spec: &Spec, installed: &Installed) {
+    let unmet = unmet(&installed.description.wants, &spec.grants);
+    if !unmet.is_empty() {
+        let (plugin, id, kind) = (&*spec.plugin, &*spec.id, kind.name());
+        let asks = super::plain(&unmet.join(", "));
+        tracing::info!(
+            plugin,
+            kind,
+            id,
+            asks,
+            "it asks for more than it is granted, and runs with what it has"
+        );
     }
 }
 

@@ -42,7 +42,7 @@ fn render(plugins: &Value, screen: Screen) -> String {
             cell(text("version")),
             cell(words(&plugin["kinds"], None)),
             word(state(plugin)),
-            cell(origin(text("origin"))),
+            cell(origin(plugin)),
             cell(plugin["calls"].to_string()),
             (failures.to_string(), paint(failures > 0)),
             (
@@ -86,12 +86,14 @@ fn state(plugin: &Value) -> &'static str {
     }
 }
 
-/// `stock`, or `file`: the path is in `--json`.
-fn origin(origin: &str) -> &str {
-    match origin {
-        "stock" | "-" => origin,
-        "" => "-",
-        _ => "file",
+/// `stock`, or `file` and whether the lock has it; the path is in `--json`.
+fn origin(plugin: &Value) -> &'static str {
+    match (plugin["origin"].as_str(), plugin["locked"].as_bool()) {
+        (Some("stock"), _) => "stock",
+        (None | Some(""), _) => "-",
+        (Some(_), Some(true)) => "file, locked",
+        (Some(_), Some(false)) => "file, unlocked",
+        (Some(_), None) => "file",
     }
 }
 
@@ -189,12 +191,21 @@ fn tell(plugin: &Value, burden: &Burden, notes: &mut String) {
     ] {
         all.iter().for_each(|why| note(what, why));
     }
+    for used in plugin["uses"].as_array().into_iter().flatten() {
+        let asks = used["not_granted"].as_array().into_iter().flatten();
+        let asks: Vec<&str> = asks.filter_map(Value::as_str).collect();
+        if !asks.is_empty() {
+            let id = used["id"].as_str().unwrap_or("-");
+            note(
+                "asks for what is not granted, and runs without",
+                &format!("{id}: {}", asks.join(", ")),
+            );
+        }
+    }
     let refusals = plugin["refusals"].as_u64().unwrap_or(0);
     if refusals > 0 {
         let times = count(usize::try_from(refusals).unwrap_or(usize::MAX), "time");
-        let why = format!(
-            "it asked for what is not granted, {times}; the log and `plugin inspect` name it"
-        );
+        let why = format!("calls to the host for what is not granted, {times}; the log names them");
         note("refused", &why);
     }
 }
