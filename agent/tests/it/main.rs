@@ -9,6 +9,7 @@ mod history;
 mod hostile;
 mod hours;
 mod layering;
+mod lock;
 mod operators;
 mod outage;
 mod packs;
