@@ -13,9 +13,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Bounds of the wait for a quarantined component: no busy loop, and no longer than its own back-off.
-const QUARANTINE_MIN: Duration = Duration::from_secs(1);
-const QUARANTINE_MAX: Duration = Duration::from_secs(300);
+/// Whose message, about what.
+pub(crate) type Key = (NotifierId, Subject);
 
 impl Turn<'_> {
     /// Whether a message that says something of the alert still waits for its delivery.
@@ -234,9 +233,11 @@ impl Turn<'_> {
     /// Hands out what is due, one message a place, in the order in which they were decided upon.
     pub(crate) fn dispatch(&mut self) {
         let now = self.now.at;
+        let trials = self.trials();
         let mut due: Vec<(u64, Send)> = Vec::new();
         for (key, slot) in &mut self.state.outbox {
-            if slot.flying.is_some() {
+            let gated = self.state.gates.contains_key(&key.0) && !trials.contains(key);
+            if slot.flying.is_some() || gated {
                 continue;
             }
             let Some(mut item) = slot.waiting.take_if(|item| item.next_at <= now) else {
@@ -308,6 +309,10 @@ impl Turn<'_> {
                 delay_ms: u64::try_from(delay).unwrap_or(u64::MAX),
             },
         );
+        if !matches!(report.outcome, DeliveryOutcome::Quarantined { .. }) {
+            // It answered, so it is called again; whatever it said.
+            self.state.gates.remove(&key.0);
+        }
         match report.outcome {
             DeliveryOutcome::Accepted { .. } => self.accepted(&key, &item),
             DeliveryOutcome::Failed {
@@ -400,17 +405,8 @@ impl Turn<'_> {
         self.put_back(key, item, wait);
     }
 
-    /// It waits in its place for the component; somebody else hears of it meanwhile, once.
-    fn quarantined(&mut self, key: &(NotifierId, Subject), mut item: Item, retry_after: Duration) {
-        let copied = std::mem::replace(&mut item.stood_in, true);
-        if !copied {
-            self.stand_in(key, &item);
-        }
-        self.put_back(key, item, retry_after.clamp(QUARANTINE_MIN, QUARANTINE_MAX));
-    }
-
     /// An attempt was in vain: the message is due again after `wait`, unless a newer one took its place.
-    fn put_back(&mut self, key: &(NotifierId, Subject), mut item: Item, wait: Duration) {
+    pub(crate) fn put_back(&mut self, key: &Key, mut item: Item, wait: Duration) {
         let next_at = self.now.at + wait;
         let Some(slot) = self.state.outbox.get_mut(key) else {
             return;
@@ -459,7 +455,7 @@ impl Turn<'_> {
     }
 
     /// The fallback gets a copy of what its notifier cannot be told.
-    fn stand_in(&mut self, key: &(NotifierId, Subject), item: &Item) {
+    pub(crate) fn stand_in(&mut self, key: &Key, item: &Item) {
         let Some(fallback) = self.policy.delivery.fallback.clone() else {
             return;
         };

@@ -89,6 +89,91 @@ fn the_page_waits_and_the_fallback_hears_of_it_once() {
     );
 }
 
+/// A hundred alerts at once.
+fn storm(engine: &mut Engine, at: u64) {
+    let instances = (0..100).map(|n| instance(&n.to_string()));
+    let all = instances.map(|i| observation(&i, Some(&[Severity::Critical])));
+    engine.feed(at, round(all.collect()));
+}
+
+#[test]
+fn one_message_tries_and_the_others_wait_behind_it() {
+    let mut engine = Engine::new(with_spare());
+    storm(&mut engine, 0);
+    let first = receivers(&mut engine);
+    assert_eq!(first.len(), 100);
+    for (_, _, send) in &first {
+        engine.answer(1, send, quarantined(2));
+    }
+    let copies = receivers(&mut engine);
+    assert_eq!(copies.len(), 100);
+    assert!(copies.iter().all(|(to, ..)| to == "spare"));
+    for (_, _, copy) in &copies {
+        engine.answer(1, copy, accepted());
+    }
+    // What fires meanwhile goes to the fallback at once, and to nobody in vain.
+    let late = instance("late");
+    engine.feed(
+        2,
+        round(vec![observation(&late, Some(&[Severity::Critical]))]),
+    );
+    let late = receivers(&mut engine);
+    assert_eq!(late.len(), 1);
+    assert_eq!(late[0].0, "spare");
+    engine.answer(2, &late[0].2, accepted());
+    for (at, next) in [(3, 4), (7, 8), (15, 16)] {
+        assert_eq!(engine.state.next_due(), Some(now(at).at));
+        engine.feed(at, Input::Timer);
+        let trial = receivers(&mut engine);
+        assert_eq!(trial.len(), 1, "at {at}");
+        assert_eq!(trial[0].2.notification.id, first[0].2.notification.id);
+        assert!(engine.state.next_due() > Some(now(at + 30).at), "they wait");
+        engine.answer(at, &trial[0].2, quarantined(next));
+        assert!(receivers(&mut engine).is_empty());
+    }
+    engine.feed(31, Input::Timer);
+    let trial = receivers(&mut engine).remove(0).2;
+    engine.answer(31, &trial, accepted());
+    let rest = receivers(&mut engine);
+    assert_eq!(rest.len(), 100, "the other 99 and the late one");
+    assert!(rest.iter().all(|(to, ..)| to == "default"));
+}
+
+#[test]
+fn a_trial_without_a_report_holds_the_others_up_for_a_minute() {
+    let mut engine = Engine::new(policy());
+    storm(&mut engine, 0);
+    for (_, _, send) in receivers(&mut engine) {
+        engine.answer(1, &send, quarantined(2));
+    }
+    engine.feed(3, Input::Timer);
+    assert_eq!(receivers(&mut engine).len(), 1);
+    engine.feed(62, Input::Timer);
+    assert!(receivers(&mut engine).is_empty());
+    engine.feed(63, Input::Timer);
+    assert_eq!(receivers(&mut engine).len(), 1, "the next one tries");
+}
+
+#[test]
+fn a_reload_opens_the_gate() {
+    let mut engine = Engine::new(policy());
+    breach(&mut engine, 0, true);
+    let (_, _, fire) = receivers(&mut engine).remove(0);
+    engine.answer(1, &fire, quarantined(2));
+    engine.feed(3, Input::Timer);
+    let (_, _, trial) = receivers(&mut engine).remove(0);
+    engine.answer(3, &trial, quarantined(200));
+    engine.feed(4, Input::Reload);
+    let (_, _, again) = receivers(&mut engine).remove(0);
+    assert_eq!(again.notification.id, fire.notification.id);
+    let other = instance("1");
+    engine.feed(
+        5,
+        round(vec![observation(&other, Some(&[Severity::Critical]))]),
+    );
+    assert_eq!(receivers(&mut engine).len(), 1, "it is asked again");
+}
+
 #[test]
 fn a_restart_forgets_neither_the_page_nor_that_it_was_copied() {
     let mut engine = Engine::new(with_spare());
