@@ -15,7 +15,7 @@ use crate::error::Failure;
 use crate::pipeline;
 use crate::plugin::cache::CodeCache;
 use crate::plugin::compile::Compiler;
-use crate::plugin::{Generation, Notice, Reloader, Setup};
+use crate::plugin::{Generation, Notice, Reloader, Setup, ward};
 use crate::sandbox::{self, HostConfig, HostServices, Sandbox, SandboxSettings, TracingLog};
 use crate::store::metrics::Recording;
 use crate::store::{KeepMetrics, OpenError, Opened, Recorder, RecorderView, StateStore};
@@ -165,11 +165,15 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
         let _ = notices.send(Notice::Condition(condition)).await;
     }
     let (config_in, config_out) = watch::channel(config.clone());
+    let (quarantined_in, quarantined) = watch::channel(Arc::default());
     let status = status::follow(
         generation.clone(),
         metrics.clone(),
         running.views.alerts.clone(),
+        quarantined,
     );
+    let bell = reloader.quarantine_bell();
+    let ward = ward::watch(generation.clone(), bell, notices.clone(), quarantined_in);
     let api = Api::new(api::Sources {
         views: running.views.clone(),
         metrics: metrics.clone(),
@@ -188,6 +192,7 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
 
     let side = vec![
         tokio::spawn(reloader.run()),
+        tokio::spawn(ward),
         tokio::spawn(keep_last_good(
             generation.clone(),
             store.clone(),
@@ -359,7 +364,7 @@ fn conditions_over(state: &State, generation: &Generation) -> Vec<Condition> {
     let over = alerts.iter().filter(|view| {
         let labels = &view.instance.labels;
         match view.instance.rule.as_str() {
-            "watchfire_state_lost" | "watchfire_store_degraded" => true,
+            "watchfire_state_lost" | "watchfire_store_degraded" | ward::QUARANTINED => true,
             name if vitals::NAMES.contains(&name) => true,
             "watchfire_plugin_rejected" => !labels.get("plugin").is_some_and(refused),
             _ => false,

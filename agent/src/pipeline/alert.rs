@@ -21,6 +21,7 @@ use crate::plugin::{Generation, Notice};
 use crate::store::{Commit, EventType, NewEvent, StateStore};
 use crate::telemetry::metrics::Metrics;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -142,6 +143,7 @@ impl Alert {
             drop_changed_rules(&mut round.rules, &generation, current);
         }
         let missed = round.missed;
+        self.tell_unfit(current, at, shown).await;
         let effects = step(
             &mut self.state,
             &current.config.policy,
@@ -172,6 +174,19 @@ impl Alert {
         self.pipeline.send_replace(Arc::new(shown.pipeline.clone()));
         if changed || !self.alerts.borrow().alerts.is_empty() {
             self.publish(current, shown);
+        }
+    }
+
+    /// Says which actions are quarantined now, so that their procedures spend no attempt on them.
+    async fn tell_unfit(&mut self, current: &Arc<Generation>, at: Now, shown: &mut Shown) {
+        let actions = current.actions.iter();
+        let unfit = actions.filter(|(_, live)| live.quarantine.wait().is_some());
+        let unfit: BTreeSet<_> = unfit.map(|(id, _)| id.clone()).collect();
+        if unfit != shown.unfit {
+            shown.unfit.clone_from(&unfit);
+            let policy = &current.config.policy;
+            let effects = step(&mut self.state, policy, Input::Unfit(unfit), at);
+            self.carry_out(effects, current, at, shown).await;
         }
     }
 
