@@ -28,4 +28,5 @@ mod stock_rules;
     reason = "shared with the benchmarks, which use another part of it"
 )]
 mod support;
+mod under_fire;
 mod whole_loop;

@@ -374,3 +374,48 @@ async fn a_burst_of_files_makes_few_looks_and_loses_none() {
     assert!(bed.now().number < 50, "{}", bed.now().number);
     assert_eq!(bed.compilations(), compilations + 201, "none twice");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_that_holds_is_not_taken_while_it_is_written() {
+    use std::io::Write;
+    let mut bed = running().await;
+    let whole = std::fs::read_to_string(bed.config_file()).expect("read");
+    let half = whole.split("[[rule]]").next().expect("a head");
+    // Truncated, half written, open; then one write after the other, never quiet.
+    let mut file = std::fs::File::create(bed.config_file()).expect("opened");
+    file.write_all(half.as_bytes()).expect("written");
+    // A component is the reason for a look meanwhile.
+    let new = version(threshold(), 2);
+    bed.drop_in("rule-mine", &new);
+    let sha256 = sha256_of(&new);
+    let mut ticks = tokio::time::interval(Duration::from_millis(50));
+    let written = async {
+        loop {
+            ticks.tick().await;
+            file.write_all(b"#\n").expect("written");
+        }
+    };
+    tokio::select! {
+        () = bed.until(|now| now.rules.first().is_none_or(|rule| rule.sha256 == sha256)) => {}
+        () = written => {}
+    }
+    assert_eq!(bed.now().rules.len(), 1, "the half was taken for the whole");
+    drop(file);
+    bed.configure(&rule("mine", "rule-mine", 80));
+    bed.until(|now| {
+        let rule = now.rules.first();
+        rule.is_some_and(|rule| rule.config.config.contains("80"))
+    })
+    .await;
+    assert_eq!(bed.events("config_rejected"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_configuration_changes_nothing() {
+    let mut bed = running().await;
+    let before = bed.now();
+    std::fs::write(bed.config_file(), "").expect("written");
+    let summary = bed.until_condition("watchfire_config_invalid", true).await;
+    assert!(summary.contains("the file is empty"), "{summary}");
+    assert!(Arc::ptr_eq(&before.rules[0], &bed.now().rules[0]));
+}

@@ -337,3 +337,22 @@ fn mistakes_of_all_files_come_at_once() {
     assert!(!printed.contains("agent.include` is set"), "{printed}");
     assert_eq!(rejected.files.len(), 4, "{:?}", rejected.files);
 }
+
+#[test]
+fn a_file_without_a_word_is_refused_and_a_comment_is_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let environment = Environment {
+        cwd: folder.path().to_owned(),
+        ..environment()
+    };
+    let file = folder.path().join("watchfire.toml");
+    for text in ["", " \n\t\n"] {
+        std::fs::write(&file, text).unwrap();
+        let rejected = load(None, &environment).unwrap_err();
+        let printed = render(&rejected.mistakes, false);
+        assert!(printed.contains("the file is empty"), "{printed}");
+        assert_eq!(rejected.files, [file.clone()]);
+    }
+    std::fs::write(&file, "# all as it comes\n").unwrap();
+    load(None, &environment).unwrap();
+}
