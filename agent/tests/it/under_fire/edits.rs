@@ -168,7 +168,7 @@ impl Editor {
         self.write_good(PIECES_OF_A_CAREFUL_EDITOR);
     }
 
-    /// Whether the agent runs the last good text, and says of a bad one that it is.
+    /// Whether the agent runs a good text, and says of a bad one that it is.
     pub(super) fn is_taken(&self, agent: &Agent) -> bool {
         let Some(config) = agent.get("/api/v1/config") else {
             return false;
@@ -178,7 +178,11 @@ impl Editor {
         let serves = rules
             .filter(|rule| rule["id"] == "edited")
             .any(|rule| rule["summary"] == *says);
-        serves && config["refused"].is_null() == self.is_good
+        // Of a bad text's predecessors the last one may have come and gone between two looks.
+        match self.is_good {
+            true => serves && config["refused"].is_null(),
+            false => !config["refused"].is_null(),
+        }
     }
 
     fn bad(&mut self, text: &str) {

@@ -64,7 +64,7 @@ impl Kind {
 pub(super) enum Outcome {
     /// It serves [`Target::serving`] and refuses nothing.
     Serves,
-    /// It refuses the file and serves [`Target::serving`], the last good one before it, if it ever saw that.
+    /// It refuses the file and goes on with a version before it.
     Refused,
 }
 
@@ -85,7 +85,7 @@ pub(super) struct Target {
     links: u32,
     /// Kinds that are still to come before each comes again.
     bag: Vec<Kind>,
-    /// SHA-256 of the version that serves after the last shot, hexadecimal.
+    /// SHA-256 of the last good version that was in place, hexadecimal.
     pub(super) serving: String,
     pub(super) outcome: Outcome,
     pub(super) last: Option<Kind>,
