@@ -29,4 +29,5 @@ mod stock_rules;
 )]
 mod support;
 mod under_fire;
+mod walls;
 mod whole_loop;
