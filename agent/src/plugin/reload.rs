@@ -30,7 +30,7 @@ use super::notice::{self, Meta, Metas, Notice};
 use super::prove::{Blame, Proof};
 use super::registry::{Plugin, PluginSet, Stage};
 use super::survey::{Files, SECOND_LOOK, Survey};
-use super::watch::{Hint, QUIET_MAX, Watcher, folders_of};
+use super::watch::{Hint, QUIET, QUIET_MAX, Watcher, folders_of};
 use crate::config::{self, Config, Environment, Finding, Loaded, Rejected};
 use crate::sandbox::{HostConfig, Sandbox};
 use serde_json::json;
@@ -124,6 +124,8 @@ pub struct Reloader {
     config_warnings: Vec<Finding>,
     /// A configuration that may be half-written: its mistakes, and when to look again.
     config_half: Option<(Arc<str>, Instant)>,
+    /// Components changed while the configuration was disproved: with them it may hold.
+    look_again: Option<Instant>,
     /// A configuration that holds and may be half of another one: since when it waits, and until when.
     config_young: Option<(Instant, Instant)>,
     /// A configuration that its plugins refused, and the components that did: not tried again before
@@ -172,6 +174,7 @@ impl Reloader {
             config_warnings: Vec::new(),
             config_half: None,
             config_young: None,
+            look_again: None,
             config_disproved: None,
             loaded: Fresh::new(),
             metas: Metas::default(),
@@ -222,6 +225,7 @@ impl Reloader {
                 .into_iter()
                 .chain(self.config_half.as_ref().map(|(_, at)| *at))
                 .chain(self.config_young.map(|(_, at)| at))
+                .chain(self.look_again)
                 .min();
             let wait = async {
                 match second_look {
@@ -254,6 +258,7 @@ impl Reloader {
         let started = Instant::now();
         // After a mere rescan the files are old; what is wrong with them stays wrong.
         let hasty = !matches!(hint, Some(Hint::Rescan | Hint::Asked));
+        self.look_again = None;
         let current = self.publish.borrow().clone();
         self.make_folder(&current.config.agent.plugins_dir);
         let mut candidate = self.read_config(&current, hasty).await;
@@ -284,6 +289,11 @@ impl Reloader {
         };
         self.loaded.clear();
         self.survey.postpone();
+        let disproved = self.config_disproved.as_ref();
+        if disproved.is_some_and(|(_, with)| !next.plugins.is_same(with)) {
+            // Not at once: whatever flips with each look must not spin.
+            self.look_again = Some(Instant::now() + QUIET);
+        }
         if candidate.is_some() {
             self.config_refused = None;
             self.config_disproved = None;
