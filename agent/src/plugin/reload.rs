@@ -256,8 +256,11 @@ impl Reloader {
     /// One look at everything.
     async fn look(&mut self, hint: Option<Hint>) -> Report {
         let started = Instant::now();
-        // After a mere rescan the files are old; what is wrong with them stays wrong.
-        let hasty = !matches!(hint, Some(Hint::Rescan | Hint::Asked));
+        // After a mere rescan the files are old, where others are told; what is wrong with them stays wrong.
+        let hasty = match hint {
+            Some(Hint::Rescan) => self.watcher.degraded().is_some(),
+            hint => hint != Some(Hint::Asked),
+        };
         self.look_again = None;
         let current = self.publish.borrow().clone();
         self.make_folder(&current.config.agent.plugins_dir);

@@ -74,7 +74,9 @@ enum Weight {
 
 /// Watches folders.
 pub struct Watcher {
-    /// None: the system gives us none.
+    /// Asks the system for an instance.
+    open: fn(&Watcher) -> notify::Result<RecommendedWatcher>,
+    /// None: the system gives us none, for now.
     watcher: Option<RecommendedWatcher>,
     /// What the callback has seen.
     pending: Arc<Mutex<Pending>>,
@@ -93,7 +95,19 @@ impl Watcher {
     pub fn new() -> Self {
         let pending = Arc::new(Mutex::new(Pending::default()));
         let wake = Arc::new(Notify::new());
-        let (seen, waker) = (pending.clone(), wake.clone());
+        Watcher {
+            open: Watcher::ask,
+            watcher: None,
+            pending,
+            wake,
+            folders: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            rescan_at: Instant::now() + RESCAN,
+        }
+    }
+
+    fn ask(&self) -> notify::Result<RecommendedWatcher> {
+        let (seen, waker) = (self.pending.clone(), self.wake.clone());
         // Runs on notify's own thread.
         let callback = move |event: notify::Result<notify::Event>| {
             let weight = match &event {
@@ -110,18 +124,7 @@ impl Watcher {
                 waker.notify_one();
             }
         };
-        Watcher {
-            watcher: notify::recommended_watcher(callback)
-                .inspect_err(
-                    |error| tracing::warn!(%error, "folders cannot be watched; they are polled"),
-                )
-                .ok(),
-            pending,
-            wake,
-            folders: BTreeMap::new(),
-            failures: BTreeMap::new(),
-            rescan_at: Instant::now() + RESCAN,
-        }
+        notify::recommended_watcher(callback)
     }
 
     /// Watches exactly these folders from now on. One that does not exist is polled until it does.
@@ -196,9 +199,24 @@ impl Watcher {
         }
     }
 
-    /// Sets the watches that are missing or sit on a folder that was exchanged.
+    /// Sets the watches that are missing or sit on a folder that was exchanged. Limits may have been raised since.
     fn refresh(&mut self) {
-        self.failures.clear();
+        let before = std::mem::take(&mut self.failures);
+        self.set_watches();
+        match (before.is_empty(), self.degraded()) {
+            (true, Some(reason)) => tracing::warn!(reason, "changes of files are found by polling"),
+            (false, None) => tracing::info!("all folders are watched again"),
+            _ => {}
+        }
+    }
+
+    fn set_watches(&mut self) {
+        let mut refused = String::new();
+        if self.watcher.is_none() {
+            self.watcher = (self.open)(self)
+                .inspect_err(|error| refused = error.to_string())
+                .ok();
+        }
         let mut absent = false;
         for (folder, watched) in &mut self.folders {
             let identity = std::fs::metadata(folder)
@@ -208,10 +226,10 @@ impl Watcher {
                 continue;
             }
             let Some(watcher) = &mut self.watcher else {
-                self.failures.insert(
-                    folder.clone(),
-                    "the system allows no inotify instance".into(),
+                let reason = format!(
+                    "the system gives no inotify instance ({refused}); raise fs.inotify.max_user_instances"
                 );
+                self.failures.insert(folder.clone(), reason);
                 continue;
             };
             if watched.take().is_some() {
@@ -224,7 +242,14 @@ impl Watcher {
             match watcher.watch(folder, RecursiveMode::NonRecursive) {
                 Ok(()) => *watched = identity,
                 Err(error) => {
-                    self.failures.insert(folder.clone(), error.to_string());
+                    let reason = match error.kind {
+                        notify::ErrorKind::MaxFilesWatch => {
+                            "the limit of watches is reached; raise fs.inotify.max_user_watches"
+                                .to_owned()
+                        }
+                        _ => error.to_string(),
+                    };
+                    self.failures.insert(folder.clone(), reason);
                 }
             }
         }
@@ -509,9 +534,13 @@ mod tests {
     async fn a_folder_that_cannot_be_watched_is_polled_and_said_so() {
         let file = tempfile::tempdir().expect("a folder");
         let mut watcher = Watcher::new();
-        watcher.watcher = None;
+        watcher.open = |_| Err(notify::Error::generic("no room"));
         watcher.watch([file.path().to_owned()]);
         let text = watcher.degraded().expect("degraded");
         assert!(text.contains("every 5 s"), "{text}");
+        assert!(text.contains("no room"), "{text}");
+        watcher.open = Watcher::ask;
+        watcher.watch([file.path().to_owned()]);
+        assert_eq!(watcher.degraded(), None, "there is room again");
     }
 }

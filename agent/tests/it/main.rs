@@ -30,4 +30,5 @@ mod stock_rules;
 mod support;
 mod under_fire;
 mod walls;
+mod watching;
 mod whole_loop;
