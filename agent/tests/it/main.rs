@@ -5,6 +5,7 @@ mod configs;
 mod crash;
 mod dependencies;
 mod documented;
+mod fuzzed;
 mod history;
 mod hostile;
 mod hours;

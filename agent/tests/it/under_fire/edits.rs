@@ -263,8 +263,8 @@ config  = {{ url = "http://{steady}/value", samples = [{{ metric = "fire_value",
 [[probe]]
 id      = "beat"
 plugin  = "probe-host"
-every   = "500ms"
-timeout = "450ms"
+every   = "1s"
+timeout = "900ms"
 grant   = {{ system = true }}
 config  = {{ families = ["load"] }}
 
