@@ -278,7 +278,11 @@ impl Proof<'_> {
         let is_stock = installed.origin == Origin::Stock;
         match (self.previous.is_some(), is_new, table_is_new) {
             (true, false, true) => Err(Blame::Config(text)),
-            (true, true, true) if is_stock || refusal.about_table => Err(Blame::Config(text)),
+            // With a version to fall back on the component is tried without first: if the table is wrong, that one
+            // will say so too.
+            (true, true, true) if is_stock || refusal.about_table && old_installed.is_none() => {
+                Err(Blame::Config(text))
+            }
             (true, true, _) => Err(Blame::Plugin(spec.plugin.clone(), text)),
             (false, ..) | (true, false, false) => {
                 Ok((unchanged, status(UseState::Rejected(refusal.reason.into()))))

@@ -55,11 +55,7 @@ pub(super) async fn load_strange(
     };
     crate::sandbox::egress::tls::install_crypto_provider();
     let sandbox = Sandbox::new(Settings::default(), services)?;
-    let options = if sandbox.settings().small_address_space {
-        vec!["--small-address-space"]
-    } else {
-        Vec::new()
-    };
+    let options = sandbox.settings().compile_options();
     let started = Instant::now();
     let artefact = Compiler::of_this_process(options).compile(&bytes).await?;
     let compile_time = started.elapsed();
