@@ -91,37 +91,73 @@ fn python(project: &Project) -> Result<(), Failure> {
     // Its Python imports files and sockets whether used or not: stubbed, the component imports neither.
     tool.run(
         project,
-        &["-d", "wit", "-w", &world, "componentize", "--stub-wasi", "app", "-o", &output(project)],
+        &[
+            "-d",
+            "wit",
+            "-w",
+            &world,
+            "componentize",
+            "--stub-wasi",
+            "app",
+            "-o",
+            &output(project),
+        ],
     )
 }
 
 fn javascript(project: &Project) -> Result<(), Failure> {
     let own = project.folder.join("node_modules/.bin/componentize-qjs");
-    let tool = Tool::find("componentize-qjs", &own, "npm install componentize-qjs   (in the plugin's folder)");
+    let tool = Tool::find(
+        "componentize-qjs",
+        &own,
+        "npm install componentize-qjs   (in the plugin's folder)",
+    );
     let world = world(project)?;
     // Without --sync it emits the asynchronous ABI, which this host does not have.
     tool.run(
         project,
         &[
-            "--wit", "wit", "-n", &world, "--sync", "-m", "--stub-wasi", "-j", "plugin.js", "-o", &output(project),
+            "--wit",
+            "wit",
+            "-n",
+            &world,
+            "--sync",
+            "-m",
+            "-j",
+            "plugin.js",
+            "-o",
+            &output(project),
         ],
     )
 }
 
 fn c(project: &Project) -> Result<(), Failure> {
     let none = Path::new("");
-    let bindgen = Tool::find("wit-bindgen", none, "cargo install --locked wit-bindgen-cli");
+    let bindgen = Tool::find(
+        "wit-bindgen",
+        none,
+        "cargo install --locked wit-bindgen-cli",
+    );
     let tools = Tool::find("wasm-tools", none, "cargo install --locked wasm-tools");
     let world = world(project)?;
     let stem = world.replace('-', "_");
-    bindgen.run(project, &["c", "wit", "--world", &world, "--out-dir", "build"])?;
-    let (bindings, types) = (format!("build/{stem}.c"), format!("build/{stem}_component_type.o"));
+    bindgen.run(
+        project,
+        &["c", "wit", "--world", &world, "--out-dir", "build"],
+    )?;
+    let (bindings, types) = (
+        format!("build/{stem}.c"),
+        format!("build/{stem}_component_type.o"),
+    );
     let mut zig = Tool::find(
         "zig",
         none,
         "pip install ziglang   (in the plugin's folder: python3 -m venv .venv && .venv/bin/pip install ziglang)",
     );
-    for python in [project.folder.join(".venv/bin/python3"), PathBuf::from("python3")] {
+    for python in [
+        project.folder.join(".venv/bin/python3"),
+        PathBuf::from("python3"),
+    ] {
         // PyPI's zig has no command of its own.
         if !zig.is_there() && quietly(&python, &["-m", "ziglang", "version"]) {
             zig.program = absolute(&python);
@@ -132,11 +168,31 @@ fn c(project: &Project) -> Result<(), Failure> {
         project,
         &[
             // A reactor: functions to call, no main.
-            "cc", "--target=wasm32-wasi", "-mexec-model=reactor", "-Os", "-s", "-Wall", "-I", "build",
-            "plugin.c", &bindings, &types, "-o", "build/core.wasm",
+            "cc",
+            "--target=wasm32-wasi",
+            "-mexec-model=reactor",
+            "-Os",
+            "-s",
+            "-Wall",
+            "-I",
+            "build",
+            "plugin.c",
+            &bindings,
+            &types,
+            "-o",
+            "build/core.wasm",
         ],
     )?;
-    tools.run(project, &["component", "new", "build/core.wasm", "-o", &output(project)])
+    tools.run(
+        project,
+        &[
+            "component",
+            "new",
+            "build/core.wasm",
+            "-o",
+            &output(project),
+        ],
+    )
 }
 
 /// The world of its kind in `wit/worlds.wit`.
@@ -176,8 +232,17 @@ struct Tool {
 impl Tool {
     /// The one in the plugin's own folder goes before that of the machine.
     fn find(name: &'static str, own: &Path, install: &'static str) -> Self {
-        let program = if own.is_file() { absolute(own) } else { name.into() };
-        Tool { name, program, before: &[], install }
+        let program = if own.is_file() {
+            absolute(own)
+        } else {
+            name.into()
+        };
+        Tool {
+            name,
+            program,
+            before: &[],
+            install,
+        }
     }
 
     fn is_there(&self) -> bool {
@@ -223,7 +288,10 @@ impl Tool {
 }
 
 /// Whether a program runs and is content.
-#[expect(clippy::disallowed_methods, reason = "asks whether a tool of the toolchain is there")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "asks whether a tool of the toolchain is there"
+)]
 fn quietly(program: impl AsRef<OsStr>, arguments: &[&str]) -> bool {
     Command::new(program)
         .args(arguments)

@@ -289,7 +289,10 @@ pub(super) async fn run(
             )));
         }
     };
-    let below = vec![(case.folder.join("case.toml"), written.below(&case.folder)?.into())];
+    let below = vec![(
+        case.folder.join("case.toml"),
+        written.below(&case.folder)?.into(),
+    )];
     let (grants, config) = resolve_over(below, kind, &compiled.name, &written.grant, false)?;
     let state = Arc::new(MemoryState::default());
     let before = written.state.iter();
@@ -359,10 +362,10 @@ async fn call(
         }
         Kind::Notifier => {
             let notifier = component.notifier(settings)?;
-            let message = written.notification.as_ref().map_or_else(
-                || Ok(message(1)),
-                |notification| notification.message(),
-            )?;
+            let message = written
+                .notification
+                .as_ref()
+                .map_or_else(|| Ok(message(1)), |notification| notification.message())?;
             match notifier.configure().await {
                 Ok(()) => notifier.notify(message).await.0.map(|receipt| {
                     let extra: BTreeMap<_, _> = receipt.extra.into_iter().collect();
@@ -373,7 +376,10 @@ async fn call(
         }
         Kind::Action => {
             let action = component.action(settings)?;
-            let about = written.alert.as_ref().map_or_else(|| Ok(alert()), AlertText::alert)?;
+            let about = written
+                .alert
+                .as_ref()
+                .map_or_else(|| Ok(alert()), AlertText::alert)?;
             match action.configure().await {
                 Ok(()) => {
                     let (outcome, _) = action.act(about, written.attempt, written.dry_run).await;
@@ -394,8 +400,16 @@ async fn judge(
     written: &Written,
 ) -> Result<Result<Vec<Vec<Value>>, CallError>, Failure> {
     let single = [(0, &written.instances)];
-    let several: Vec<_> = written.rounds.iter().map(|r| (r.at, &r.instances)).collect();
-    let rounds: &[(u64, &Vec<Instance>)] = if several.is_empty() { &single } else { &several };
+    let several: Vec<_> = written
+        .rounds
+        .iter()
+        .map(|r| (r.at, &r.instances))
+        .collect();
+    let rounds: &[(u64, &Vec<Instance>)] = if several.is_empty() {
+        &single
+    } else {
+        &several
+    };
     let mut memory: Vec<Vec<u8>> = Vec::new();
     let mut all = Vec::new();
     for (at, instances) in rounds {
@@ -403,12 +417,21 @@ async fn judge(
         let batch = Batch {
             now_ms: at * 1_000,
             columns: columns(instances, written.inputs.len())?,
-            active: instances.iter().map(Instance::active).collect::<Result<_, _>>()?,
+            active: instances
+                .iter()
+                .map(Instance::active)
+                .collect::<Result<_, _>>()?,
             labels: asked(needs.labels, instances, |instance| {
                 let labels = instance.labels.iter();
-                labels.map(|(key, value)| (key.clone(), value.clone())).collect()
+                labels
+                    .map(|(key, value)| (key.clone(), value.clone()))
+                    .collect()
             }),
-            memory: if needs.memory { memory.clone() } else { Vec::new() },
+            memory: if needs.memory {
+                memory.clone()
+            } else {
+                Vec::new()
+            },
             points: needs
                 .points_of
                 .iter()
@@ -425,7 +448,11 @@ async fn judge(
             Ok(verdicts) => verdicts,
             Err(error) => return Ok(Err(error)),
         };
-        all.push((0..instances.len()).map(|i| verdict(&verdicts, i)).collect());
+        all.push(
+            (0..instances.len())
+                .map(|i| verdict(&verdicts, i))
+                .collect(),
+        );
         memory.clone_from(&verdicts.memory);
     }
     Ok(Ok(all))
@@ -448,7 +475,12 @@ fn columns(instances: &[Instance], inputs: usize) -> Result<Vec<Vec<f64>>, Failu
     }
     let value = |instance: &Instance, input: usize| instance.values[input].unwrap_or(f64::NAN);
     Ok((0..inputs)
-        .map(|input| instances.iter().map(|instance| value(instance, input)).collect())
+        .map(|input| {
+            instances
+                .iter()
+                .map(|instance| value(instance, input))
+                .collect()
+        })
         .collect())
 }
 
@@ -459,8 +491,11 @@ impl Instance {
 }
 
 fn severity(word: &str) -> Result<Severity, Failure> {
-    word.parse()
-        .map_err(|_| Failure::failed(format!("{word:?} is no severity: write low, warning, high or critical")))
+    word.parse().map_err(|_| {
+        Failure::failed(format!(
+            "{word:?} is no severity: write low, warning, high or critical"
+        ))
+    })
 }
 
 /// A verdict as `mock::judged` of the SDK writes it.
@@ -506,7 +541,11 @@ impl Notification {
             }
         }
         if !self.alerts.is_empty() {
-            sent.alerts = self.alerts.iter().map(AlertText::alert).collect::<Result<_, _>>()?;
+            sent.alerts = self
+                .alerts
+                .iter()
+                .map(AlertText::alert)
+                .collect::<Result<_, _>>()?;
         }
         sent.extra = self.extra.clone().into_iter().collect();
         Ok(sent)
@@ -520,8 +559,14 @@ impl AlertText {
             fingerprint: self.fingerprint.clone().unwrap_or(base.fingerprint),
             episode: self.episode.unwrap_or(base.episode),
             rule: self.rule.clone().unwrap_or(base.rule),
-            severity: self.severity.as_deref().map_or(Ok(base.severity), severity)?,
-            labels: self.labels.clone().map_or(base.labels, |all| all.into_iter().collect()),
+            severity: self
+                .severity
+                .as_deref()
+                .map_or(Ok(base.severity), severity)?,
+            labels: self
+                .labels
+                .clone()
+                .map_or(base.labels, |all| all.into_iter().collect()),
             value: self.value.or(base.value),
             limit: self.limit.or(base.limit),
             summary: self.summary.clone().unwrap_or(base.summary),
@@ -544,7 +589,9 @@ impl Expect {
             }
             (Err(error), None) => return vec![format!("failed ({}): {error}", error.name())],
             (Ok(_), Some(expected)) => {
-                return vec![format!("error: expected {expected:?}, and the call succeeded")];
+                return vec![format!(
+                    "error: expected {expected:?}, and the call succeeded"
+                )];
             }
             (Ok(gave), None) => gave,
         };
@@ -560,22 +607,34 @@ impl Expect {
                 if let Some(expected) = &self.samples {
                     told.extend(compare_samples(expected, &samples));
                 }
-                let failures: Vec<String> =
-                    collection.failures.iter().map(ToString::to_string).collect();
+                let failures: Vec<String> = collection
+                    .failures
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect();
                 let expected = self.failures.as_deref().unwrap_or_default();
                 let all = expected.len() == failures.len()
-                    && expected.iter().zip(&failures).all(|(part, all)| all.contains(part));
+                    && expected
+                        .iter()
+                        .zip(&failures)
+                        .all(|(part, all)| all.contains(part));
                 if !all {
                     told.push(format!("failures: expected {expected:?}, got {failures:?}"));
                 }
                 if self.samples.is_none() && self.failures.is_none() {
-                    told.push(format!("the case expects nothing of a probe; it gave samples = {}", json!(samples)));
+                    told.push(format!(
+                        "the case expects nothing of a probe; it gave samples = {}",
+                        json!(samples)
+                    ));
                 }
             }
             Gave::Verdicts(rounds) => match (&self.rounds, &self.verdicts) {
                 (Some(expected), _) => compare("rounds", &json!(expected), &json!(rounds)),
                 (None, Some(expected)) => compare("verdicts", &json!(expected), &json!(rounds[0])),
-                (None, None) => told.push(format!("the case expects nothing of a rule; it gave verdicts = {}", json!(rounds[0]))),
+                (None, None) => told.push(format!(
+                    "the case expects nothing of a rule; it gave verdicts = {}",
+                    json!(rounds[0])
+                )),
             },
             Gave::Receipt(receipt) => {
                 if let Some(Value::Object(expected)) = &self.receipt {
@@ -583,12 +642,16 @@ impl Expect {
                         compare(&format!("receipt.{key}"), value, &receipt[key]);
                     }
                 } else if self.requests.is_none() {
-                    told.push(format!("the case expects nothing of a notifier; it gave receipt = {receipt}"));
+                    told.push(format!(
+                        "the case expects nothing of a notifier; it gave receipt = {receipt}"
+                    ));
                 }
             }
             Gave::Outcome(outcome) => match &self.outcome {
                 Some(expected) => compare("outcome", expected, outcome),
-                None => told.push(format!("the case expects nothing of an action; it gave outcome = {outcome}")),
+                None => told.push(format!(
+                    "the case expects nothing of an action; it gave outcome = {outcome}"
+                )),
             },
         }
         told
@@ -607,7 +670,9 @@ fn same(expected: &Value, got: &Value) -> bool {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
         }
         (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
+            a.len() == b.len()
+                && a.iter()
+                    .all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
         }
         (a, b) => a == b,
     }
@@ -619,7 +684,9 @@ fn samples(collection: &Collection) -> BTreeMap<String, f64> {
     points
         .map(|point| {
             let labels = point.series.labels.iter();
-            let labels: Vec<String> = labels.map(|(key, value)| format!("{key}={value}")).collect();
+            let labels: Vec<String> = labels
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect();
             (series(&point.series.metric, labels), point.value)
         })
         .collect()
@@ -640,14 +707,18 @@ fn normal(written: &str) -> String {
         return written.to_owned();
     };
     let split = if labels.contains("=\"") { "\"," } else { "," };
-    let labels = labels.split(split).map(|label| label.trim().replace('"', ""));
+    let labels = labels
+        .split(split)
+        .map(|label| label.trim().replace('"', ""));
     series(metric, labels.collect())
 }
 
 fn compare_samples(expected: &BTreeMap<String, Value>, got: &BTreeMap<String, f64>) -> Vec<String> {
     let mut told = Vec::new();
-    let expected: BTreeMap<String, &Value> =
-        expected.iter().map(|(name, value)| (normal(name), value)).collect();
+    let expected: BTreeMap<String, &Value> = expected
+        .iter()
+        .map(|(name, value)| (normal(name), value))
+        .collect();
     for (name, value) in &expected {
         let Some(got) = got.get(name) else {
             told.push(format!("samples: {name} is missing"));
@@ -656,7 +727,9 @@ fn compare_samples(expected: &BTreeMap<String, Value>, got: &BTreeMap<String, f6
         let fits = match value {
             Value::String(word) if word == "measured" => true,
             Value::String(word) => *word == got.to_string(),
-            value => value.as_f64().is_some_and(|value| rounded(value) == rounded(*got)),
+            value => value
+                .as_f64()
+                .is_some_and(|value| rounded(value) == rounded(*got)),
         };
         if !fits {
             told.push(format!("samples: {name}: expected {value}, got {got}"));
@@ -674,18 +747,26 @@ fn compare_requests(expected: &[Request], came: &[Came]) -> Vec<String> {
     let mut told = Vec::new();
     if expected.len() != came.len() {
         let names: Vec<&str> = came.iter().map(|came| &*came.request).collect();
-        told.push(format!("requests: expected {}, came {names:?}", expected.len()));
+        told.push(format!(
+            "requests: expected {}, came {names:?}",
+            expected.len()
+        ));
     }
     for (expected, came) in expected.iter().zip(came) {
         let name = &expected.request;
         if *name != came.request {
-            told.push(format!("requests: expected {name:?}, came {:?}", came.request));
+            told.push(format!(
+                "requests: expected {name:?}, came {:?}",
+                came.request
+            ));
         }
         let body = String::from_utf8_lossy(&came.body);
         if let Some(wanted) = &expected.body
             && **wanted != *body
         {
-            told.push(format!("{name}: expected the body {wanted:?}, came {body:?}"));
+            told.push(format!(
+                "{name}: expected the body {wanted:?}, came {body:?}"
+            ));
         }
         if let Some(wanted) = &expected.json {
             let document = serde_json::from_str(&body).unwrap_or_else(|_| json!(body));
@@ -694,9 +775,14 @@ fn compare_requests(expected: &[Request], came: &[Came]) -> Vec<String> {
             }
         }
         for (key, wanted) in &expected.headers {
-            let header = came.headers.get(key).map(|value| String::from_utf8_lossy(value.as_bytes()));
+            let header = came
+                .headers
+                .get(key)
+                .map(|value| String::from_utf8_lossy(value.as_bytes()));
             if header.as_deref() != Some(wanted) {
-                told.push(format!("{name}: expected the header {key}: {wanted}, came {header:?}"));
+                told.push(format!(
+                    "{name}: expected the header {key}: {wanted}, came {header:?}"
+                ));
             }
         }
     }

@@ -138,14 +138,19 @@ impl Findings {
             }
             Some(_) => {}
         }
-        for line in wants(description).lines().filter(|line| line.starts_with('#')) {
+        for line in wants(description)
+            .lines()
+            .filter(|line| line.starts_with('#'))
+        {
             self.warnings.push(format!(
                 "{}: nobody understands that; write NAME VALUE, like `http https://example.org:443`, `files /var/log/*.log`, `system`",
                 line.trim_start_matches("# ")
             ));
         }
         if ready.component.kinds() == [Kind::Rule] && !description.wants.is_empty() {
-            self.warnings.push("a rule computes and reaches nothing: what it asks for is never granted".to_owned());
+            self.warnings.push(
+                "a rule computes and reaches nothing: what it asks for is never granted".to_owned(),
+            );
         }
         if ready.bytes > LARGE_BYTES {
             self.notes.push(format!(
@@ -155,7 +160,10 @@ impl Findings {
             ));
         }
         if ready.compile_time > SLOW_COMPILE {
-            self.notes.push(format!("its compilation took {:.1} s; an agent does it once and keeps the result", ready.compile_time.as_secs_f64()));
+            self.notes.push(format!(
+                "its compilation took {:.1} s; an agent does it once and keeps the result",
+                ready.compile_time.as_secs_f64()
+            ));
         }
     }
 
@@ -192,7 +200,12 @@ fn contract(imports: &[String]) -> Vec<&str> {
 }
 
 fn kinds(ready: &Ready) -> Vec<&'static str> {
-    ready.component.kinds().iter().map(|kind| kind.name()).collect()
+    ready
+        .component
+        .kinds()
+        .iter()
+        .map(|kind| kind.name())
+        .collect()
 }
 
 fn document(ready: &Ready, findings: &Findings) -> Value {
@@ -222,17 +235,47 @@ fn words(ready: &Ready, findings: &Findings, screen: Screen) -> String {
         .filter(|interface| *interface != "types")
         .map(str::to_owned)
         .collect();
-    let wasi = ready.component.imports().iter().filter(|i| i.starts_with("wasi:")).count();
+    let wasi = ready
+        .component
+        .imports()
+        .iter()
+        .filter(|i| i.starts_with("wasi:"))
+        .count();
     let mut lines = vec![
         ("kind", kinds(ready).join(" and ")),
-        ("contract", format!("watchfire:plugin {}", contract(ready.component.imports()).join(", ")).trim_end().to_owned()),
-        ("imports", format!("{}; {} of WASI", if imports.is_empty() { "nothing".to_owned() } else { imports.join(" ") }, count(wasi, "interface"))),
+        (
+            "contract",
+            format!(
+                "watchfire:plugin {}",
+                contract(ready.component.imports()).join(", ")
+            )
+            .trim_end()
+            .to_owned(),
+        ),
+        (
+            "imports",
+            format!(
+                "{}; {} of WASI",
+                if imports.is_empty() {
+                    "nothing".to_owned()
+                } else {
+                    imports.join(" ")
+                },
+                count(wasi, "interface")
+            ),
+        ),
         ("size", bytes(ready.bytes as u64)),
-        ("compiled", format!("in {} ms", ready.compile_time.as_millis())),
+        (
+            "compiled",
+            format!("in {} ms", ready.compile_time.as_millis()),
+        ),
     ];
     let grant = wants(description);
     let asks = grant.lines().find(|line| line.starts_with("grant"));
-    lines.push(("asks for", asks.map_or_else(|| "nothing".to_owned(), printable)));
+    lines.push((
+        "asks for",
+        asks.map_or_else(|| "nothing".to_owned(), printable),
+    ));
     let mut out = format!(
         "{} {}: {}\n",
         screen.paint(Paint::Bold, &printable(&description.name)),
@@ -270,8 +313,14 @@ mod tests {
         findings.configured(refused(), false);
         assert!(findings.errors.is_empty() && findings.notes[0].contains("--config"));
         findings.configured(refused(), true);
-        assert_eq!(findings.errors, ["it refuses the table: config.url: write …"]);
-        findings.configured(Err(CallError::Denied("http is not granted".to_owned())), false);
+        assert_eq!(
+            findings.errors,
+            ["it refuses the table: config.url: write …"]
+        );
+        findings.configured(
+            Err(CallError::Denied("http is not granted".to_owned())),
+            false,
+        );
         assert!(findings.errors[1].contains("only look at the table"));
         findings.configured(Err(CallError::Trapped("a\u{1b}b".to_owned())), false);
         assert!(findings.errors[2].contains("(trapped)") && !findings.errors[2].contains('\u{1b}'));
@@ -279,7 +328,11 @@ mod tests {
 
     #[test]
     fn the_contract_is_read_from_the_imports() {
-        let imports = ["watchfire:plugin/log@0.1.0", "watchfire:plugin/types@0.1.0", "wasi:io/poll@0.2.6"];
+        let imports = [
+            "watchfire:plugin/log@0.1.0",
+            "watchfire:plugin/types@0.1.0",
+            "wasi:io/poll@0.2.6",
+        ];
         assert_eq!(contract(&imports.map(str::to_owned)), ["0.1.0"]);
     }
 }

@@ -52,7 +52,10 @@ pub(super) fn install(args: &Args, global: &Global) -> Result<(), Failure> {
     }
     let component = std::fs::read(&file)?;
     if hex(&<[u8; 32]>::from(Sha256::digest(&component))) != ready.sha256 {
-        return Err(Failure::failed(format!("{} changed while it was read", file.display())));
+        return Err(Failure::failed(format!(
+            "{} changed while it was read",
+            file.display()
+        )));
     }
     let folder = match &args.into {
         Some(folder) => folder.clone(),
@@ -111,7 +114,11 @@ fn put(folder: &Path, name: &str, component: &[u8]) -> Result<(), Failure> {
 
 fn write_whole(path: &Path, component: &[u8]) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o644).open(path)?;
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)?;
     file.write_all(component)?;
     file.sync_all()
 }
@@ -136,9 +143,14 @@ fn words(name: &str, target: &Path, ready: &Ready, before: Option<&[u8]>) -> Str
     } else {
         out.push_str("\na running agent has it at once; it serves where a table names it:\n\n");
     }
-    out.push_str(&format!("[[{table}]]\nid     = \"{name}\"\nplugin = \"{name}\"\n"));
+    out.push_str(&format!(
+        "[[{table}]]\nid     = \"{name}\"\nplugin = \"{name}\"\n"
+    ));
     for line in grant.lines() {
-        out.push_str(&format!("{}\n", printable(&line.replacen("grant = ", "grant  = ", 1))));
+        out.push_str(&format!(
+            "{}\n",
+            printable(&line.replacen("grant = ", "grant  = ", 1))
+        ));
     }
     out
 }

@@ -98,7 +98,9 @@ pub(super) async fn compile(file: &Path, sandbox: &Sandbox) -> Result<Compiled, 
         Vec::new()
     };
     let started = Instant::now();
-    let artefact = Compiler::of_this_process(options).compile(&component).await?;
+    let artefact = Compiler::of_this_process(options)
+        .compile(&component)
+        .await?;
     Ok(Compiled {
         name,
         sha256: Sha256::digest(&component).into(),

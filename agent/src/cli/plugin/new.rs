@@ -49,7 +49,9 @@ pub(super) fn new(args: &Args, global: &Global) -> Result<(), Failure> {
     };
     let sdk = match &args.sdk {
         Some(_) if args.lang != Language::Rust => {
-            return Err(Failure::failed("--sdk is for --lang rust: other languages build on wit/ alone"));
+            return Err(Failure::failed(
+                "--sdk is for --lang rust: other languages build on wit/ alone",
+            ));
         }
         Some(path) => Some(sdk_folder(path)?),
         None => None,
@@ -216,7 +218,12 @@ mod tests {
                 let files = files("some-name", kind, language, None).unwrap();
                 let case = files.keys().find(|path| path.ends_with("/case.toml"));
                 assert!(case.is_some(), "{language:?} {kind:?}: a test");
-                for file in ["README.md", ".gitignore", "wit/worlds.wit", source(language)] {
+                for file in [
+                    "README.md",
+                    ".gitignore",
+                    "wit/worlds.wit",
+                    source(language),
+                ] {
                     assert!(files.contains_key(file), "{language:?} {kind:?}: {file}");
                 }
                 for (path, content) in &files {
@@ -243,7 +250,11 @@ mod tests {
         // An SDK elsewhere is named, not copied, and has its contract beside it.
         let lean = super::files("probe-x", KindName::Probe, Language::Rust, Some("/opt/sdk"));
         let lean = lean.unwrap();
-        assert!(!lean.keys().any(|path| path.starts_with("sdk/") || path.starts_with("wit/")));
+        assert!(
+            !lean
+                .keys()
+                .any(|path| path.starts_with("sdk/") || path.starts_with("wit/"))
+        );
         assert!(String::from_utf8_lossy(&lean["Cargo.toml"]).contains("path = \"/opt/sdk\""));
     }
 

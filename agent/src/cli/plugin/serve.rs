@@ -41,7 +41,9 @@ impl Answer {
         if let Some(json) = &self.json {
             self.body = json.to_string();
             let kind = "application/json".to_owned();
-            self.headers.entry("content-type".to_owned()).or_insert(kind);
+            self.headers
+                .entry("content-type".to_owned())
+                .or_insert(kind);
         }
         if let Some(text) = file {
             self.body = text;
@@ -113,7 +115,10 @@ fn lock(script: &Mutex<Script>) -> std::sync::MutexGuard<'_, Script> {
 }
 
 async fn answer(State(script): State<Arc<Mutex<Script>>>, request: Request) -> Response<Body> {
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |path| path.as_str());
     let name = format!("{} {path}", request.method());
     let headers = request.headers().clone();
     let body = to_bytes(request.into_body(), BODY_BYTES_MAX).await;
@@ -131,7 +136,8 @@ async fn answer(State(script): State<Arc<Mutex<Script>>>, request: Request) -> R
         }
     });
     let unscripted = || {
-        let mut response = Response::new(Body::from(format!("the case has no [[http]] for {name:?}")));
+        let mut response =
+            Response::new(Body::from(format!("the case has no [[http]] for {name:?}")));
         *response.status_mut() = axum::http::StatusCode::NOT_FOUND;
         response
     };

@@ -57,7 +57,11 @@ pub(super) fn test(args: &Args, global: &Global) -> Result<(), Failure> {
     } else {
         screen.print(&words(&ended, failed, screen))?;
     }
-    if failed > 0 { Err(Failure::said()) } else { Ok(()) }
+    if failed > 0 {
+        Err(Failure::said())
+    } else {
+        Ok(())
+    }
 }
 
 fn words(ended: &[Ended], failed: usize, screen: Screen) -> String {
@@ -74,7 +78,10 @@ fn words(ended: &[Ended], failed: usize, screen: Screen) -> String {
             out.push_str(&format!("        {}\n", printable(difference)));
         }
     }
-    out.push_str(&format!("\n{}, {failed} failed\n", count(ended.len(), "case")));
+    out.push_str(&format!(
+        "\n{}, {failed} failed\n",
+        count(ended.len(), "case")
+    ));
     out
 }
 

@@ -3,7 +3,7 @@
 #include <string.h>
 
 /* The value of a top-level key, or null. */
-static const char *json_find(const char *at, const char *key) {
+__attribute__((unused)) static const char *json_find(const char *at, const char *key) {
   int depth = 0;
   for (; *at; at++) {
     if (*at == '{' || *at == '[') depth++;
@@ -23,13 +23,13 @@ static const char *json_find(const char *at, const char *key) {
   return NULL;
 }
 
-static double json_number(const char *json, const char *key, double otherwise) {
+__attribute__((unused)) static double json_number(const char *json, const char *key, double otherwise) {
   const char *value = json_find(json, key);
   return value ? strtod(value, NULL) : otherwise;
 }
 
 /* An allocated copy of a text, or null. Escapes other than \" \\ \/ \n \t stay as they are. */
-static char *json_text(const char *json, const char *key) {
+__attribute__((unused)) static char *json_text(const char *json, const char *key) {
   const char *at = json_find(json, key);
   if (!at || *at++ != '"') return NULL;
   char *text = malloc(strlen(at) + 1), *end = text;
@@ -46,7 +46,7 @@ static char *json_text(const char *json, const char *key) {
 }
 
 /* Appends a text in quotes; `to` must have room for six times its length and three more. */
-static void json_quote(char *to, const char *text, size_t length) {
+__attribute__((unused)) static void json_quote(char *to, const char *text, size_t length) {
   to += strlen(to);
   *to++ = '"';
   for (size_t i = 0; i < length; i++) {

@@ -23,7 +23,7 @@ function check(response) {
   if (status >= 200 && status < 300) return response;
   if (status === 408 || status === 429 || status >= 500) {
     const wait = Number.parseInt(header(response, "retry-after") ?? "", 10);
-    const retryAfterMs = Number.isNaN(wait) ? undefined : BigInt(wait * 1000);
+    const retryAfterMs = Number.isNaN(wait) ? undefined : wait * 1000;
     throw { tag: "unavailable", val: { message: `answered ${status}`, retryAfterMs } };
   }
   throw { tag: "rejected", val: `answered ${status}` };

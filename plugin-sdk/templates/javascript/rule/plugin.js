@@ -40,7 +40,7 @@ export const rule = {
     if (clear > limit) {
       throw { tag: "config", val: "config.clear: write a value at or below the limit, like limit = 10, clear = 8" };
     }
-    return { labels: false, memory: false, pointsOf: [], backMs: 0n };
+    return { labels: false, memory: false, pointsOf: [], backMs: 0 };
   },
 
   // One round: every list has one entry an instance. Equal rounds give equal verdicts: no clock, no chance.
