@@ -5,6 +5,7 @@ mod configs;
 mod crash;
 mod dependencies;
 mod documented;
+mod golden;
 mod history;
 mod hostile;
 mod hours;

@@ -113,6 +113,7 @@ fn javascript(project: &Project) -> Result<(), Failure> {
         "npm install componentize-qjs   (in the plugin's folder)",
     );
     let world = world(project)?;
+    // Its run time imports files, used or not: stubbed, the component imports nothing of WASI.
     // Without --sync it emits the asynchronous ABI, which this host does not have.
     tool.run(
         project,
@@ -123,6 +124,7 @@ fn javascript(project: &Project) -> Result<(), Failure> {
             &world,
             "--sync",
             "-m",
+            "--stub-wasi",
             "-j",
             "plugin.js",
             "-o",

@@ -19,6 +19,15 @@ let url, label;
 // UTF-8, which QuickJS has no TextEncoder for.
 const bytes = (text) => Uint8Array.from(unescape(encodeURIComponent(text)), (letter) => letter.charCodeAt(0));
 
+// Lets the message of an unexpected exception reach the operator: nobody reads the interpreter's own words.
+const told = (call) => (...args) => {
+  try {
+    return call(...args);
+  } catch (error) {
+    throw error?.tag || error?.payload ? error : { tag: "internal", val: `${error} ${error?.stack ?? ""}` };
+  }
+};
+
 export const action = {
   describe() {
     return {
@@ -33,15 +42,15 @@ export const action = {
   },
 
   // An error here refuses the configuration before anything changes: say what to write instead.
-  configure(config) {
+  configure: told((config) => {
     ({ url = "", label = "" } = JSON.parse(config));
     if (!url.startsWith("http")) {
       throw { tag: "config", val: "config.url: write a whole address, like http://127.0.0.1:8080/drain" };
     }
     if (!label) throw { tag: "config", val: "config.label: write the label of the alert that says what to drain" };
-  },
+  }),
 
-  act(alert, attempt, dryRun) {
+  act: told((alert, attempt, dryRun) => {
     const what = alert.labels.find(([name]) => name === label)?.[1];
     if (what === undefined) throw { tag: "config", val: `config.label: the alert has no label "${label}"` };
     if (dryRun) return { did: `would drain ${what}`, changed: false };
@@ -61,5 +70,5 @@ export const action = {
     }
     if (status < 200 || status >= 300) throw { tag: "rejected", val: `answered ${status}` };
     return { did: `drained ${what}`, changed: true };
-  },
+  }),
 };

@@ -29,6 +29,15 @@ function check(response) {
   throw { tag: "rejected", val: `answered ${status}` };
 }
 
+// Lets the message of an unexpected exception reach the operator: nobody reads the interpreter's own words.
+const told = (call) => (...args) => {
+  try {
+    return call(...args);
+  } catch (error) {
+    throw error?.tag || error?.payload ? error : { tag: "internal", val: `${error} ${error?.stack ?? ""}` };
+  }
+};
+
 export const notifier = {
   describe() {
     return {
@@ -43,15 +52,15 @@ export const notifier = {
   },
 
   // An error here refuses the configuration before anything changes: say what to write instead.
-  configure(config) {
+  configure: told((config) => {
     // May be "{{secret:chat}}": the host fills it in on the way out, this code never sees it.
     url = JSON.parse(config).url ?? "";
     if (!["https://", "http://", "{{secret:"].some((start) => url.startsWith(start))) {
       throw { tag: "config", val: "config.url: write a whole address, https://chat.example/hook, or {{secret:NAME}}" };
     }
-  },
+  }),
 
-  notify(notification) {
+  notify: told((notification) => {
     const sign = notification.reason === "resolve" ? "resolved" : "firing";
     const response = check(
       send({
@@ -66,5 +75,5 @@ export const notifier = {
       }),
     );
     return { remoteId: header(response, "x-message-id"), extra: [] };
-  },
+  }),
 };

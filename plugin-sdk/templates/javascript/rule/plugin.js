@@ -21,13 +21,22 @@ function judge(value, limit) {
   return { ...none, warning: value > limit };
 }
 
+// Lets the message of an unexpected exception reach the operator: nobody reads the interpreter's own words.
+const told = (call) => (...args) => {
+  try {
+    return call(...args);
+  } catch (error) {
+    throw error?.tag || error?.payload ? error : { tag: "internal", val: `${error} ${error?.stack ?? ""}` };
+  }
+};
+
 export const rule = {
   describe() {
     return { name: "@NAME@", version: "0.1.0", summary: "@SUMMARY@", configSchema: JSON.stringify(schema), wants: [], extra: [] };
   },
 
   // An error here refuses the configuration before anything changes: say what to write instead.
-  configure(config, inputs) {
+  configure: told((config, inputs) => {
     const table = JSON.parse(config);
     if (table.limit === undefined) {
       throw { tag: "config", val: "config.limit: write the value above which it is a breach, like limit = 10" };
@@ -41,10 +50,10 @@ export const rule = {
       throw { tag: "config", val: "config.clear: write a value at or below the limit, like limit = 10, clear = 8" };
     }
     return { labels: false, memory: false, pointsOf: [], backMs: 0 };
-  },
+  }),
 
   // One round: every list has one entry an instance. Equal rounds give equal verdicts: no clock, no chance.
-  evaluate(batch) {
+  evaluate: told((batch) => {
     const values = Array.from(batch.columns[0]);
     const fires = (active) => Object.values(active).some(Boolean);
     const limits = batch.active.map((active) => (fires(active) ? clear : limit));
@@ -55,5 +64,5 @@ export const rule = {
       notes: [],
       memory: [],
     };
-  },
+  }),
 };
