@@ -27,12 +27,6 @@ use watchfire_engine::model::{Labels, NotifierId, ProbeId, ProcedureId};
 /// the others wait behind it one by one.
 const AT_ONCE: usize = 8;
 
-/// Components above this size bring a runtime of their own (Python, JavaScript) ...
-const LARGE_COMPONENT_BYTES: usize = 8 << 20;
-
-/// ... which needs this memory.
-const LARGE_MEMORY_BYTES: usize = 128 << 20;
-
 /// Who keeps a generation from being made.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Blame {
@@ -356,10 +350,7 @@ fn tell_unmet(kind: Kind, spec: &Spec, installed: &Installed) {
 
 /// What a call of this use may spend.
 fn limits(kind: Kind, spec: &Spec, settings: Option<&PluginConfig>, bytes: usize) -> Limits {
-    let mut limits = Limits::of(kind);
-    if bytes > LARGE_COMPONENT_BYTES {
-        limits.memory_bytes = LARGE_MEMORY_BYTES;
-    }
+    let mut limits = Limits::of_component(kind, bytes);
     if let Some(wall) = spec.wall {
         limits.wall = wall;
     }

@@ -118,7 +118,9 @@ pub(crate) fn config(settings: Settings) -> wasmtime::Result<Config> {
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(ASYNC_STACK_BYTES)
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
+        // Not switched off: wasmtime's own adapters between the parts of one component use two memories, and its
+        // compiler panics without (componentize-qjs makes such components). The limiter sums all memories of a store.
+        .wasm_multi_memory(true)
         .wasm_tail_call(false)
         .wasm_relaxed_simd(false)
         .native_unwind_info(false)

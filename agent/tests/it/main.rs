@@ -6,6 +6,7 @@ mod crash;
 mod dependencies;
 mod documented;
 mod fuzzed;
+mod golden;
 mod history;
 mod hostile;
 mod hours;
