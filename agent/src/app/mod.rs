@@ -4,6 +4,7 @@
 mod events;
 mod heartbeat;
 mod plugin_state;
+mod service;
 mod status;
 mod vitals;
 
@@ -116,13 +117,14 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
     };
     let wanted = SandboxSettings {
         small_address_space: config.engine.small_address_space.unwrap_or(false),
+        interpreter: config.engine.interpreter.unwrap_or(false),
     };
     let sandbox = Sandbox::new(wanted, services)?;
     let settings = sandbox.settings();
     let (ask_reload, requests) = mpsc::channel(1);
     let setup = Setup {
         compatibility: sandbox::compatibility_key(settings)?,
-        compiler: Compiler::of_this_process(compile_options(settings)),
+        compiler: Compiler::of_this_process(settings.compile_options()),
         cache: code_cache(&config.agent.data_dir),
         load_config: load_config(options.clone(), environment.clone()),
         sandbox,
@@ -209,9 +211,15 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
         tokio::spawn(crate::heap::keep_lean()),
         tokio::spawn(vitals::watch(clock, running.views.clone(), notices.clone())),
     ];
-    wait_for_end(&ask_reload).await?;
+    let service = service::Service::of_process();
+    service.ready();
+    tokio::select! {
+        ended = wait_for_end(&ask_reload) => ended?,
+        () = service.live(&api) => {}
+    }
 
     tracing::info!("watchfire stops");
+    service.stopping();
     for task in side {
         task.abort();
     }
@@ -336,14 +344,6 @@ fn host_config(config: &Config) -> HostConfig {
         commands: config.commands.clone(),
         mail: config.mail.clone(),
     }
-}
-
-fn compile_options(settings: SandboxSettings) -> Vec<&'static str> {
-    let small = settings.small_address_space;
-    small
-        .then_some("--small-address-space")
-        .into_iter()
-        .collect()
 }
 
 /// None: the folder cannot be trusted. The agent runs without, and compiles at each start.

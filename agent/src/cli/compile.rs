@@ -14,6 +14,9 @@ pub struct Args {
     /// Compile for an engine that reserves little address space.
     #[arg(long)]
     pub small_address_space: bool,
+    /// Compile for the interpreter.
+    #[arg(long)]
+    pub interpreter: bool,
 }
 
 /// Limits this process, compiles, writes the artefact to standard output. A refusal is one line on
@@ -34,6 +37,7 @@ fn compile(args: &Args) -> Result<(), String> {
         .map_err(|error| format!("cannot read the component: {error}"))?;
     let settings = sandbox::Settings {
         small_address_space: args.small_address_space,
+        interpreter: args.interpreter,
     };
     let artefact = sandbox::compile(&component, settings).map_err(|error| one_line(&error))?;
     let mut out = std::io::stdout().lock();

@@ -194,10 +194,12 @@ struct Wanted {
 impl Joined {
     /// Reads a main file and everything that it asks for.
     fn of(main: PathBuf) -> Result<Self, Rejected> {
-        let text = read_file(&main).map_err(|finding| Rejected {
-            mistakes: vec![*finding],
-            files: vec![main.clone()],
-        })?;
+        let text = read_file(&main)
+            .and_then(|text| not_blank(&main, text))
+            .map_err(|finding| Rejected {
+                mistakes: vec![*finding],
+                files: vec![main.clone()],
+            })?;
         let mut joined = Joined::new(SourceFile {
             path: main,
             text,
@@ -486,6 +488,27 @@ fn read_file(path: &Path) -> Result<Arc<str>, Box<Finding>> {
         FILE_BYTES_MAX,
         "split it and include the parts: [agent] include = [\"conf.d/*.toml\"]",
     )
+}
+
+/// Refuses a file without a word in it. It would hold, and take every probe and rule away; what empties a file is
+/// an editor that died, a full disk or a template without values.
+fn not_blank(path: &Path, text: Arc<str>) -> Result<Arc<str>, Box<Finding>> {
+    if !text.trim().is_empty() {
+        return Ok(text);
+    }
+    Err(Box::new(Finding {
+        level: Level::Error,
+        file: path.to_owned(),
+        line: 0,
+        column: 0,
+        key: String::new(),
+        message: "the file is empty".to_owned(),
+        help: Some(
+            "write what to monitor, or one comment where the defaults are wanted".to_owned(),
+        ),
+        text: String::new(),
+        width: 0,
+    }))
 }
 
 /// Reads a text of at most `bytes_max`; `help` says what to do with a larger one.

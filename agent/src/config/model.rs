@@ -132,6 +132,8 @@ pub enum LogFormat {
 pub struct EngineConfig {
     /// None: chosen at start by a trial.
     pub small_address_space: Option<bool>,
+    /// None: only where memory cannot be made executable.
+    pub interpreter: Option<bool>,
 }
 
 /// `[retention]`.

@@ -28,6 +28,7 @@ pub(crate) mod judges;
 mod evaluate;
 // The engine's owner, and what it shows.
 mod alert;
+mod note;
 mod report;
 mod shown;
 // Hands.

@@ -216,7 +216,10 @@ fn diagnose(status: ExitStatus, message: String) -> CompileFailure {
 
 /// Limits this process before it touches a stranger's bytes: CPU time, address space, priority, no core file.
 pub fn limit_this_process() -> std::io::Result<()> {
-    let hard = |resource, limit| {
+    let hard = |resource, limit: u64| {
+        // What is limited more tightly already cannot be raised, and need not be.
+        let before = rustix::process::getrlimit(resource).maximum;
+        let limit = before.map_or(limit, |before| before.min(limit));
         rustix::process::setrlimit(
             resource,
             Rlimit {

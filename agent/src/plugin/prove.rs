@@ -27,12 +27,6 @@ use watchfire_engine::model::{Labels, NotifierId, ProbeId, ProcedureId};
 /// the others wait behind it one by one.
 const AT_ONCE: usize = 8;
 
-/// Components above this size bring a runtime of their own (Python, JavaScript) ...
-const LARGE_COMPONENT_BYTES: usize = 8 << 20;
-
-/// ... which needs this memory.
-const LARGE_MEMORY_BYTES: usize = 128 << 20;
-
 /// Who keeps a generation from being made.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Blame {
@@ -278,7 +272,11 @@ impl Proof<'_> {
         let is_stock = installed.origin == Origin::Stock;
         match (self.previous.is_some(), is_new, table_is_new) {
             (true, false, true) => Err(Blame::Config(text)),
-            (true, true, true) if is_stock || refusal.about_table => Err(Blame::Config(text)),
+            // With a version to fall back on the component is tried without first: if the table is wrong, that one
+            // will say so too.
+            (true, true, true) if is_stock || refusal.about_table && old_installed.is_none() => {
+                Err(Blame::Config(text))
+            }
             (true, true, _) => Err(Blame::Plugin(spec.plugin.clone(), text)),
             (false, ..) | (true, false, false) => {
                 Ok((unchanged, status(UseState::Rejected(refusal.reason.into()))))
@@ -352,10 +350,7 @@ fn tell_unmet(kind: Kind, spec: &Spec, installed: &Installed) {
 
 /// What a call of this use may spend.
 fn limits(kind: Kind, spec: &Spec, settings: Option<&PluginConfig>, bytes: usize) -> Limits {
-    let mut limits = Limits::of(kind);
-    if bytes > LARGE_COMPONENT_BYTES {
-        limits.memory_bytes = LARGE_MEMORY_BYTES;
-    }
+    let mut limits = Limits::of_component(kind, bytes);
     if let Some(wall) = spec.wall {
         limits.wall = wall;
     }

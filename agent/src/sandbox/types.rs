@@ -64,7 +64,22 @@ impl Limits {
             samples: 10_000,
         }
     }
+
+    /// Those of a component of `bytes`: a large one brings a run time of its own (Python) and gets 128 MiB.
+    pub fn of_component(kind: Kind, bytes: usize) -> Self {
+        let mut limits = Limits::of(kind);
+        if bytes > LARGE_COMPONENT_BYTES {
+            limits.memory_bytes = LARGE_MEMORY_BYTES;
+        }
+        limits
+    }
 }
+
+/// Components above this size bring a run time of their own ...
+const LARGE_COMPONENT_BYTES: usize = 8 << 20;
+
+/// ... which needs this memory.
+const LARGE_MEMORY_BYTES: usize = 128 << 20;
 
 /// One configured use of a component: everything a call needs beside its arguments.
 #[derive(Clone, Debug)]

@@ -5,6 +5,8 @@ mod configs;
 mod crash;
 mod dependencies;
 mod documented;
+mod fuzzed;
+mod golden;
 mod history;
 mod hostile;
 mod hours;
@@ -30,4 +32,7 @@ mod stock_rules;
     reason = "shared with the benchmarks, which use another part of it"
 )]
 mod support;
+mod under_fire;
+mod walls;
+mod watching;
 mod whole_loop;

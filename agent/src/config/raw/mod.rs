@@ -20,6 +20,7 @@ pub(super) use settings::{
 pub(super) use timing::{RawAlerting, RawDefaults, RawDelivery, RawRecover};
 
 use super::file::{At, Place};
+use super::model::EngineConfig;
 use super::read::{Table, is_name};
 use crate::sandbox::types::SecretSource;
 
@@ -29,7 +30,7 @@ pub(super) struct Raw {
     pub(super) agent: RawAgent,
     pub(super) api: RawApi,
     pub(super) log: RawLog,
-    pub(super) small_address_space: Option<bool>,
+    pub(super) engine: EngineConfig,
     pub(super) retention: RawRetention,
     pub(super) secrets: Vec<(String, SecretSource)>,
     pub(super) commands: Vec<(String, RawCommand)>,
@@ -60,7 +61,7 @@ pub(super) fn read(root: &Table<'_, '_>) -> Raw {
         agent: settings::agent(root),
         api: settings::api(root),
         log: settings::log(root),
-        small_address_space: settings::engine(root),
+        engine: settings::engine(root),
         retention: settings::retention(root),
         secrets: settings::secrets(root),
         commands: settings::commands(root),

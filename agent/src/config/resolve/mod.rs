@@ -118,9 +118,7 @@ pub(super) fn resolve(
             level: raw.log.level.unwrap_or(tracing::Level::INFO),
             file: raw.log.file.as_ref().map(|file| file.value.clone()),
         },
-        engine: EngineConfig {
-            small_address_space: raw.small_address_space,
-        },
+        engine: raw.engine,
         retention: retention(raw),
         secrets: raw.secrets.iter().cloned().collect(),
         commands: raw.commands.iter().map(command).collect(),
