@@ -46,7 +46,10 @@ fn write_crate(folder: &Path, name: &str, plugin: &str) {
     let dependency = "watchfire-plugin-sdk = \"0.1\"";
     assert!(manifest.contains(dependency), "{manifest}");
     let manifest = manifest
-        .replace(dependency, &format!("serde_json = \"1\"\nwatchfire-plugin-sdk = {sdk}"))
+        .replace(
+            dependency,
+            &format!("serde_json = \"1\"\nwatchfire-plugin-sdk = {sdk}"),
+        )
         .replace("name = \"probe-queue\"", &format!("name = {name:?}"));
     fs::write(folder.join("Cargo.toml"), manifest + "\n[workspace]\n").unwrap();
     fs::create_dir(folder.join("src")).unwrap();
@@ -76,7 +79,11 @@ fn the_example_of_each_kind_is_a_plugin() {
     for (kind, table, input) in [
         ("probe", r#"{"folder": "/var/backups"}"#, "value"),
         ("rule", r#"{"factor": 2}"#, "lost"),
-        ("notifier", r#"{"url": "https://chat.example/hook"}"#, "value"),
+        (
+            "notifier",
+            r#"{"url": "https://chat.example/hook"}"#,
+            "value",
+        ),
         ("action", r#"{"label": "unit"}"#, "value"),
     ] {
         let docs = docs(kind);

@@ -3,6 +3,7 @@
 mod build;
 mod case;
 mod check;
+mod expect;
 mod grant;
 mod inspect;
 mod install;
