@@ -6,14 +6,17 @@ mod configs;
 mod crash;
 mod dependencies;
 mod documented;
+mod fuzzed;
 mod golden;
 mod history;
 mod hostile;
 mod hours;
 mod layering;
+mod lock;
 mod operators;
 mod outage;
 mod packs;
+mod quarantine;
 mod recovery;
 mod reload;
 mod reloader;
@@ -30,4 +33,7 @@ mod stock_rules;
     reason = "shared with the benchmarks, which use another part of it"
 )]
 mod support;
+mod under_fire;
+mod walls;
+mod watching;
 mod whole_loop;

@@ -50,26 +50,43 @@ pub(super) async fn load(
     stub_wasi: bool,
     config: HostConfig,
 ) -> Result<Ready, Failure> {
+    match load_strange(file, stub_wasi, config).await? {
+        (ready, None) => Ok(ready),
+        (_, Some(error)) => Err(Failure::failed(error)),
+    }
+}
+
+/// As [`load`], of a component that may not be able to say what it is: then with an empty description and why.
+pub(super) async fn load_strange(
+    file: &Path,
+    stub_wasi: bool,
+    config: HostConfig,
+) -> Result<(Ready, Option<String>), Failure> {
     let sandbox = sandbox(HostServices {
         config,
         ..services()
     })?;
     let compiled = compile(file, &sandbox).await?;
     let component = compiled.load(&sandbox, stub_wasi)?;
-    let description = component.describe().await.map_err(|error| {
-        Failure::failed(format!(
-            "its describe failed: {}",
-            printable(&error.to_string())
-        ))
-    })?;
-    Ok(Ready {
+    let (description, silent) = match component.describe().await {
+        Ok(description) => (description, None),
+        Err(error) => {
+            let why = printable(&error.to_string());
+            (
+                Description::default(),
+                Some(format!("its describe failed: {why}")),
+            )
+        }
+    };
+    let ready = Ready {
         name: compiled.name,
         component,
         description,
         bytes: compiled.component.len(),
         sha256: crate::plugin::hex(&compiled.sha256),
         compile_time: compiled.compile_time,
-    })
+    };
+    Ok((ready, silent))
 }
 
 /// A host that keeps state in memory and says on stderr what plugins log and tell.
@@ -92,11 +109,7 @@ pub(super) fn sandbox(services: HostServices) -> Result<Sandbox, Failure> {
 /// Reads a component (see [`read`]) and compiles it, for sandboxes like this one.
 pub(super) async fn compile(file: &Path, sandbox: &Sandbox) -> Result<Compiled, Failure> {
     let (name, component) = read(file)?;
-    let options = if sandbox.settings().small_address_space {
-        vec!["--small-address-space"]
-    } else {
-        Vec::new()
-    };
+    let options = sandbox.settings().compile_options();
     let started = Instant::now();
     let artefact = Compiler::of_this_process(options)
         .compile(&component)

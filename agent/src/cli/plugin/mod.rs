@@ -9,11 +9,15 @@ mod inspect;
 mod install;
 mod list;
 mod load;
+mod lock;
 mod new;
+mod powers;
 mod project;
 mod run;
 mod serve;
 mod test;
+
+pub(super) use lock::{Violation, violations};
 
 use super::Global;
 use crate::error::Failure;
@@ -24,6 +28,10 @@ pub(super) enum Command {
     List(super::ConfigArg),
     /// What a component is, can reach and asks for
     Inspect(inspect::Args),
+    /// Write down which files of the plugin folder may run, in watchfire.lock beside the configuration
+    Lock(lock::Args),
+    /// Compare the plugin folder with watchfire.lock
+    Verify(lock::VerifyArgs),
     /// Write a new plugin: a folder that builds, passes its tests and runs as it stands
     New(new::Args),
     /// Build a plugin's folder to a component
@@ -43,6 +51,9 @@ impl Command {
     pub(super) fn config(&self) -> Option<&super::ConfigArg> {
         match self {
             Command::List(arg) => Some(arg),
+            Command::Inspect(args) => Some(&args.config),
+            Command::Lock(args) => Some(&args.config),
+            Command::Verify(args) => Some(&args.config),
             Command::Install(args) => Some(&args.config),
             _ => None,
         }
@@ -53,6 +64,8 @@ pub(super) fn plugin(command: Command, global: &Global) -> Result<(), Failure> {
     match command {
         Command::List(_) => list::list(global),
         Command::Inspect(args) => inspect::inspect(&args, global),
+        Command::Lock(args) => lock::lock(&args, global),
+        Command::Verify(_) => lock::verify(global),
         Command::New(args) => new::new(&args, global),
         Command::Check(args) => check::check(&args, global),
         Command::Test(args) => test::test(&args, global),
