@@ -2,6 +2,7 @@
 //! what is written.
 
 mod common;
+mod together;
 
 use common::*;
 use std::sync::Arc;

@@ -16,7 +16,7 @@ use crate::error::Failure;
 use crate::pipeline;
 use crate::plugin::cache::CodeCache;
 use crate::plugin::compile::Compiler;
-use crate::plugin::{Generation, Notice, Reloader, Setup};
+use crate::plugin::{Generation, Notice, Reloader, Setup, ward};
 use crate::sandbox::{self, HostConfig, HostServices, Sandbox, SandboxSettings, TracingLog};
 use crate::store::metrics::Recording;
 use crate::store::{KeepMetrics, OpenError, Opened, Recorder, RecorderView, StateStore};
@@ -167,11 +167,15 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
         let _ = notices.send(Notice::Condition(condition)).await;
     }
     let (config_in, config_out) = watch::channel(config.clone());
+    let (quarantined_in, quarantined) = watch::channel(Arc::default());
     let status = status::follow(
         generation.clone(),
         metrics.clone(),
         running.views.alerts.clone(),
+        quarantined,
     );
+    let bell = reloader.quarantine_bell();
+    let ward = ward::watch(generation.clone(), bell, notices.clone(), quarantined_in);
     let api = Api::new(api::Sources {
         views: running.views.clone(),
         metrics: metrics.clone(),
@@ -190,6 +194,7 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
 
     let side = vec![
         tokio::spawn(reloader.run()),
+        tokio::spawn(ward),
         tokio::spawn(keep_last_good(
             generation.clone(),
             store.clone(),
@@ -203,6 +208,7 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
             metrics.clone(),
         )),
         tokio::spawn(clean_up(store.clone(), clock.clone(), generation)),
+        tokio::spawn(crate::heap::keep_lean()),
         tokio::spawn(vitals::watch(clock, running.views.clone(), notices.clone())),
     ];
     let service = service::Service::of_process();
@@ -358,7 +364,7 @@ fn conditions_over(state: &State, generation: &Generation) -> Vec<Condition> {
     let over = alerts.iter().filter(|view| {
         let labels = &view.instance.labels;
         match view.instance.rule.as_str() {
-            "watchfire_state_lost" | "watchfire_store_degraded" => true,
+            "watchfire_state_lost" | "watchfire_store_degraded" | ward::QUARANTINED => true,
             name if vitals::NAMES.contains(&name) => true,
             "watchfire_plugin_rejected" => !labels.get("plugin").is_some_and(refused),
             _ => false,

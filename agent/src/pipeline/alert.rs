@@ -13,6 +13,7 @@
 
 use super::evaluate::Judged;
 use super::judges::Active;
+use super::report::{Report, together};
 use super::shown::{Shown, count_by_state, procedures, raised_to, step_name};
 use super::view::{AlertsView, CommandRequest, Order, PipelineView, RecoveryView};
 use crate::clock::{Clock, SuspendWatch};
@@ -20,6 +21,7 @@ use crate::plugin::{Generation, Notice};
 use crate::store::{Commit, EventType, NewEvent, StateStore};
 use crate::telemetry::metrics::Metrics;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -35,17 +37,6 @@ use watchfire_engine::{Effects, Input, Send, StartAttempt, State, step};
 /// A longer sleep of the host is told to the engine; a shorter one is a late round like any other
 /// (alerting.md 1.3).
 const SUSPEND_MIN: Duration = Duration::from_secs(60);
-
-/// What comes back from the hands.
-#[derive(Debug)]
-pub(super) enum Report {
-    /// From deliver.
-    Delivery(DeliveryReport),
-    /// From recover.
-    Action(ActionReport),
-    /// From the stage itself, about the store.
-    Condition(Condition),
-}
 
 /// The stage.
 pub(super) struct Alert {
@@ -86,7 +77,9 @@ impl Alert {
         self.publish(&current, &mut shown);
         loop {
             if let Some(report) = shown.own_reports.pop_front() {
-                self.take(report_input(report), &current, &mut shown).await;
+                for input in together(report, || shown.own_reports.pop_front()) {
+                    self.take(input, &current, &mut shown).await;
+                }
                 continue;
             }
             let due = self.state.next_due();
@@ -94,7 +87,9 @@ impl Alert {
             tokio::select! {
                 biased;
                 Some(report) = self.reports.recv() => {
-                    self.take(report_input(report), &current, &mut shown).await;
+                    for input in together(report, || self.reports.try_recv().ok()) {
+                        self.take(input, &current, &mut shown).await;
+                    }
                 }
                 Some(request) = self.commands.recv() => {
                     self.command(request, &current, &mut shown).await;
@@ -129,7 +124,9 @@ impl Alert {
         drop(std::mem::replace(&mut self.sends, mpsc::channel(1).0));
         drop(std::mem::replace(&mut self.attempts, mpsc::channel(1).0));
         while let Some(report) = self.reports.recv().await {
-            self.take(report_input(report), &current, &mut shown).await;
+            for input in together(report, || self.reports.try_recv().ok()) {
+                self.take(input, &current, &mut shown).await;
+            }
         }
     }
 
@@ -146,6 +143,7 @@ impl Alert {
             drop_changed_rules(&mut round.rules, &generation, current);
         }
         let missed = round.missed;
+        self.tell_unfit(current, at, shown).await;
         let effects = step(
             &mut self.state,
             &current.config.policy,
@@ -176,6 +174,19 @@ impl Alert {
         self.pipeline.send_replace(Arc::new(shown.pipeline.clone()));
         if changed || !self.alerts.borrow().alerts.is_empty() {
             self.publish(current, shown);
+        }
+    }
+
+    /// Says which actions are quarantined now, so that their procedures spend no attempt on them.
+    async fn tell_unfit(&mut self, current: &Arc<Generation>, at: Now, shown: &mut Shown) {
+        let actions = current.actions.iter();
+        let unfit = actions.filter(|(_, live)| live.quarantine.wait().is_some());
+        let unfit: BTreeSet<_> = unfit.map(|(id, _)| id.clone()).collect();
+        if unfit != shown.unfit {
+            shown.unfit.clone_from(&unfit);
+            let policy = &current.config.policy;
+            let effects = step(&mut self.state, policy, Input::Unfit(unfit), at);
+            self.carry_out(effects, current, at, shown).await;
         }
     }
 
@@ -620,14 +631,6 @@ fn longest_interval(generation: &Generation) -> Duration {
         live.config.every.max(adaptive)
     });
     intervals.max().unwrap_or_default()
-}
-
-fn report_input(report: Report) -> Input {
-    match report {
-        Report::Delivery(report) => Input::Delivery(report),
-        Report::Action(report) => Input::Action(report),
-        Report::Condition(condition) => Input::Condition(condition),
-    }
 }
 
 async fn sleep_for(time: Option<Duration>) {

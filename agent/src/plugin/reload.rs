@@ -38,7 +38,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 /// Reads and resolves the configuration. May block.
@@ -133,6 +133,8 @@ pub struct Reloader {
     config_disproved: Option<([u8; 32], Arc<PluginSet>)>,
     /// Components loaded in this look, for the case that it takes several attempts.
     loaded: Fresh,
+    /// Rings when a use is quarantined or released.
+    quarantine_bell: Arc<Notify>,
     metas: Metas,
     /// Told after the look, in order.
     untold: Vec<Notice>,
@@ -177,6 +179,7 @@ impl Reloader {
             look_again: None,
             config_disproved: None,
             loaded: Fresh::new(),
+            quarantine_bell: Arc::default(),
             metas: Metas::default(),
             untold: Vec::new(),
         };
@@ -213,6 +216,11 @@ impl Reloader {
             .off(rejections.map(Meta::PluginRejected).chain(others));
         reloader.untold.extend(off);
         (reloader, generations)
+    }
+
+    /// Rings when a use that it made live is quarantined or released; for one listener.
+    pub fn quarantine_bell(&self) -> Arc<Notify> {
+        self.quarantine_bell.clone()
     }
 
     /// Runs until it is dropped. Cancel safe between looks; a look that is dropped changed nothing.
@@ -451,6 +459,7 @@ impl Reloader {
                 previous: current,
                 config: config.clone(),
                 plugins: Arc::new(plugins.clone()),
+                quarantine_bell: &self.quarantine_bell,
             };
             match proof.generation().await {
                 Ok(next) => {

@@ -1,5 +1,5 @@
-//! Components to native code and back. One of two modules with `unsafe` (the other asks the kernel one question,
-//! `executable.rs`): native code is believed here.
+//! Components to native code and back. The one module whose `unsafe` believes anything: native code. (`executable.rs`
+//! asks the kernel one question, `heap.rs` gives memory back.)
 //!
 //! ```text
 //!   bytes of a stranger --compile()--> artefact --(written and authenticated by the caller)--> revive()

@@ -36,7 +36,7 @@ pub mod uses;
 mod wants;
 
 pub use artefact::{COMPONENT_BYTES_MAX, CompileError, compatibility_key, compile};
-pub use component::{Component, LoadError};
+pub use component::{CONTRACT, Component, LoadError};
 pub use engine::{
     EngineError as SandboxError, HAS_INTERPRETER, Settings, Settings as SandboxSettings,
 };
@@ -45,7 +45,7 @@ pub use host::log::{LogLine, LogSink, TracingLog};
 pub use host::state::{MemoryState, StateStore, StateStoreError};
 pub use host::{HostConfig, HostServices};
 pub use uses::{Action, Notifier, Probe, Rule};
-pub use wants::wants;
+pub use wants::{unmet, wants};
 
 use engine::{CALLS_MAX, Threads, Ticker};
 use std::sync::Arc;

@@ -134,6 +134,7 @@ impl Library {
             needs: configured.needs,
             sha256: configured.sha256,
             limits: configured.limits,
+            quarantine: Arc::default(),
         })))
     }
 

@@ -33,6 +33,18 @@ pub(super) async fn load(
     stub_wasi: bool,
     config: HostConfig,
 ) -> Result<Ready, Failure> {
+    match load_strange(file, stub_wasi, config).await? {
+        (ready, None) => Ok(ready),
+        (_, Some(error)) => Err(Failure::failed(error)),
+    }
+}
+
+/// As [`load`], of a component that may not be able to say what it is: then with an empty description and why.
+pub(super) async fn load_strange(
+    file: &Path,
+    stub_wasi: bool,
+    config: HostConfig,
+) -> Result<(Ready, Option<String>), Failure> {
     let (name, bytes) = read(file)?;
     let services = HostServices {
         state: Arc::new(MemoryState::default()),
@@ -49,20 +61,25 @@ pub(super) async fn load(
     let compile_time = started.elapsed();
     let digest: [u8; 32] = Sha256::digest(&bytes).into();
     let component = sandbox.load(&name, digest, &artefact, stub_wasi)?;
-    let description = component.describe().await.map_err(|error| {
-        Failure::failed(format!(
-            "its describe failed: {}",
-            printable(&error.to_string())
-        ))
-    })?;
-    Ok(Ready {
+    let (description, silent) = match component.describe().await {
+        Ok(description) => (description, None),
+        Err(error) => {
+            let why = printable(&error.to_string());
+            (
+                Description::default(),
+                Some(format!("its describe failed: {why}")),
+            )
+        }
+    };
+    let ready = Ready {
         name,
         component,
         description,
         bytes: bytes.len(),
         sha256: crate::plugin::hex(&digest),
         compile_time,
-    })
+    };
+    Ok((ready, silent))
 }
 
 /// A file, or where there is none of that name, a stock plugin.

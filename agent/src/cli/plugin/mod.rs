@@ -5,7 +5,11 @@ mod grant;
 mod inspect;
 mod list;
 mod load;
+mod lock;
+mod powers;
 mod run;
+
+pub(super) use lock::{Violation, violations};
 
 use super::Global;
 use crate::error::Failure;
@@ -16,6 +20,10 @@ pub(super) enum Command {
     List(super::ConfigArg),
     /// What a component is, can reach and asks for
     Inspect(inspect::Args),
+    /// Write down which files of the plugin folder may run, in watchfire.lock beside the configuration
+    Lock(lock::Args),
+    /// Compare the plugin folder with watchfire.lock
+    Verify(lock::VerifyArgs),
     /// Build a plugin's crate to a component
     Build(build::Args),
     /// Call a component for real, in the sandbox, and see what it answers and costs
@@ -27,6 +35,9 @@ impl Command {
     pub(super) fn config(&self) -> Option<&super::ConfigArg> {
         match self {
             Command::List(arg) => Some(arg),
+            Command::Inspect(args) => Some(&args.config),
+            Command::Lock(args) => Some(&args.config),
+            Command::Verify(args) => Some(&args.config),
             _ => None,
         }
     }
@@ -36,6 +47,8 @@ pub(super) fn plugin(command: Command, global: &Global) -> Result<(), Failure> {
     match command {
         Command::List(_) => list::list(global),
         Command::Inspect(args) => inspect::inspect(&args, global),
+        Command::Lock(args) => lock::lock(&args, global),
+        Command::Verify(_) => lock::verify(global),
         Command::Build(args) => build::build(&args, global),
         Command::Run(args) => run::run(&args, global),
     }

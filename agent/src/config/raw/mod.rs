@@ -14,7 +14,9 @@ pub(super) use grant::RawGrant;
 pub(super) use hours::{RawHeartbeat, RawMaintenance, RawOnCall, RawSchedule};
 pub(super) use probe::{RawAdaptive, RawAdaptiveChoice, RawProbe};
 pub(super) use rule::{RawInput, RawJudge, RawRule, compile};
-pub(super) use settings::{RawAgent, RawApi, RawCommand, RawLog, RawMail, RawPlugin, RawRetention};
+pub(super) use settings::{
+    RawAgent, RawApi, RawCommand, RawLog, RawMail, RawPlugin, RawRetention, parse_sha256,
+};
 pub(super) use timing::{RawAlerting, RawDefaults, RawDelivery, RawRecover};
 
 use super::file::{At, Place};

@@ -512,7 +512,8 @@ pub(super) fn one_of<T: Clone>(
     None
 }
 
-fn parse_sha256(text: &str) -> Option<[u8; 32]> {
+/// 64 hexadecimal digits.
+pub(crate) fn parse_sha256(text: &str) -> Option<[u8; 32]> {
     let text = text.strip_prefix("sha256:").unwrap_or(text);
     if text.len() != 64 || !text.is_ascii() {
         return None;

@@ -125,6 +125,7 @@ pub(super) fn resolve(
         mail,
         heartbeat,
         plugins,
+        lock: None,
         defaults,
         probes,
         rules,
