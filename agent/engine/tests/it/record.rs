@@ -1,9 +1,6 @@
 //! Alerts from outside, what was not sent and why, and an engine that begins without its state.
 
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use watchfire_engine::effect::{ActionStep, Event, Happening, Reason};

@@ -15,7 +15,7 @@ use watchfire_simulate::{Expect, compare};
 
 /// Runs every scenario of a file; panics with all that failed. Tells how many there were.
 fn run_file(name: &str) -> usize {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/cases");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/scenarios/cases");
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect("a file");
     let text = read(name);
     let parsed = DeTable::parse(&text).expect("TOML");

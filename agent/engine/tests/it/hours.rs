@@ -1,10 +1,7 @@
 //! Time by the wall clock: hours of routes, turns of a rotation, maintenance, silences that recur, end
 //! by themselves, and are bounded.
 
-#[expect(dead_code, reason = "other files feed the engine otherwise")]
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::sync::Arc;
 use std::time::Duration;
 use watchfire_engine::calendar::{OfWall, Rotation, Schedule};

@@ -1,9 +1,7 @@
 //! What the scenarios cannot show: operators, several inputs while a delivery or an attempt is under way,
 //! what is written.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::sync::Arc;
 use std::time::Duration;
 use watchfire_engine::effect::{Happening, Table};

@@ -1,9 +1,7 @@
 //! Corners that mutation testing showed nobody looked at: each test fails under one change of the engine
 //! that all others let pass.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::collections::BTreeSet;
 use watchfire_engine::effect::{Happening, Reason, Table};
 use watchfire_engine::input::{
