@@ -11,6 +11,7 @@
 //! store fails, notifications go out all the same (a full disk is what we must report), but no action
 //! is started without its record.
 
+use super::collect::IDLE_EVERY;
 use super::evaluate::Judged;
 use super::judges::Active;
 use super::shown::{Shown, count_by_state, procedures, raised_to, step_name};
@@ -619,7 +620,7 @@ fn longest_interval(generation: &Generation) -> Duration {
             .map_or(Duration::ZERO, |adaptive| adaptive.max);
         live.config.every.max(adaptive)
     });
-    intervals.max().unwrap_or_default()
+    intervals.max().unwrap_or(IDLE_EVERY)
 }
 
 fn report_input(report: Report) -> Input {

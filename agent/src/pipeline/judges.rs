@@ -8,6 +8,7 @@
 //! clear and the raise threshold would resolve an alert that has just begun. [`Judges::settle`] is
 //! called between two rounds.
 
+use super::collect::IDLE_EVERY;
 use super::inputs::{Columns, RuleInputs};
 use crate::plugin::LiveRule;
 use crate::sandbox::types::{self, CallError, Collection, Needs, Verdicts};
@@ -37,7 +38,7 @@ const POINTS_A_CALL: usize = 128 << 10;
 pub(crate) struct Active {
     /// Severities at which instances fire, by rule.
     pub(crate) firing: HashMap<RuleId, HashMap<Fingerprint, Severities>>,
-    /// Instances that are not plainly ok, pending ones included, by rule.
+    /// Instances that wait for an observation, by rule ([`State::awaited`]).
     pub(crate) awaited: HashMap<RuleId, Vec<Arc<Instance>>>,
     /// Rules with an alert that is not ok, meta-alerts and composites included.
     pub(crate) not_ok: BTreeSet<RuleId>,
@@ -54,11 +55,12 @@ impl Active {
                     .firing
                     .insert(rule.id.clone(), firing.into_iter().collect());
             }
+            let awaited = state.awaited(&rule.id);
+            if !awaited.is_empty() {
+                active.awaited.insert(rule.id.clone(), awaited);
+            }
         }
         active.not_ok = state.not_ok();
-        for rule in &active.not_ok {
-            active.awaited.insert(rule.clone(), state.awaited(rule));
-        }
         active
     }
 }
@@ -334,7 +336,8 @@ fn missing(
             let ends: Vec<Option<bool>> = owners.filter_map(|o| probes.get(o).copied()).collect();
             let mine = |probe: &ProbeId| ends.is_empty() || instance.probes.contains(probe);
             let every = ran.iter().filter(|(probe, _)| mine(probe));
-            let every = *every.map(|(_, every)| every).max()?;
+            let idle = probes.is_empty().then_some(&IDLE_EVERY);
+            let every = *every.map(|(_, every)| every).max().or(idle)?;
             let seen = if ends.iter().all(|end| *end == Some(true)) {
                 Seen::Absent
             } else {
@@ -553,5 +556,6 @@ mod tests {
         assert_eq!(told(&["gone"], &["b"], &[("b", good)]), absent);
         assert_eq!(told(&[], &["b"], &[("b", good)]), absent, "an old record");
         assert_eq!(told(&["gone"], &[], &[("b", good)]), None);
+        assert_eq!(told(&["gone"], &[], &[]), absent, "no probe is left");
     }
 }
