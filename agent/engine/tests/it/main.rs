@@ -9,3 +9,4 @@ mod hours;
 mod properties;
 mod record;
 mod scenarios;
+mod written;
