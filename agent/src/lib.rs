@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod heap;
 pub mod matcher;
 pub mod pipeline;
 pub mod plugin;

@@ -9,22 +9,29 @@ use crate::outbox::{self, Cover, FEW, Item, Slot, Subject};
 use crate::policy::ProcedurePolicy;
 use crate::reconcile::Decision;
 use crate::turn::Turn;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 impl Turn<'_> {
     /// Whether a message that says something of the alert still waits for its delivery.
     pub(crate) fn is_undelivered(&self, notifier: &NotifierId, fingerprint: &Fingerprint) -> bool {
-        let places = self
-            .state
-            .outbox
-            .iter()
-            .filter(|((id, _), _)| id == notifier);
-        let mut items = places.flat_map(|(_, slot)| slot.waiting.iter().chain(&slot.flying));
-        items.any(|item| {
-            changes_what_is_told(item.notification.reason)
-                && item.covers.iter().any(|cover| cover.alert == *fingerprint)
-        })
+        let undelivered = self.undelivered.get_or_init(|| self.all_undelivered());
+        undelivered.contains(&(notifier.clone(), *fingerprint))
+    }
+
+    /// Of the whole outbox: when the repeats of a storm are due, thousands of alerts ask.
+    fn all_undelivered(&self) -> HashSet<(NotifierId, Fingerprint)> {
+        let mut all = HashSet::new();
+        for ((notifier, _), slot) in &self.state.outbox {
+            for item in slot.waiting.iter().chain(&slot.flying) {
+                if changes_what_is_told(item.notification.reason) {
+                    let covers = item.covers.iter();
+                    all.extend(covers.map(|cover| (notifier.clone(), cover.alert)));
+                }
+            }
+        }
+        all
     }
 
     /// Puts a message about one alert into the outbox.
@@ -152,9 +159,18 @@ impl Turn<'_> {
                 self.tell(notifier, cover);
             }
         }
+        let about = covers.first().cloned();
         let key = (notifier.clone(), subject);
         let slot = self.state.outbox.entry(key.clone()).or_default();
         let over_taken = slot.waiting.take();
+        match self.undelivered.get_mut() {
+            // What it said of alerts that the newer one does not mention is no longer under way.
+            Some(_) if over_taken.is_some() => drop(self.undelivered.take()),
+            Some(undelivered) if changes_what_is_told(reason) => {
+                undelivered.extend(covers.iter().map(|cover| (notifier.clone(), cover.alert)));
+            }
+            _ => {}
+        }
         let now = self.now.at;
         self.state.decided += 1;
         slot.waiting = Some(Item {
@@ -166,19 +182,19 @@ impl Turn<'_> {
                 .as_ref()
                 .map_or(now, |item| item.next_at.max(now)),
             order: self.state.decided,
-            covers: covers.clone(),
+            covers,
         });
         self.dirty.slots.insert(key);
         if let Some(old) = over_taken {
             self.superseded(notifier, &old, reason);
         }
-        let about = covers.first();
         let what = Happening::Queued {
             notifier: notifier.clone(),
             id,
             reason,
             severity,
         };
+        let about = about.as_ref();
         self.event(about.map(|cover| (&cover.rule, &cover.alert)), what);
     }
 
@@ -235,14 +251,26 @@ impl Turn<'_> {
         self.effects.sends.extend(due.into_iter().map(|(_, s)| s));
     }
 
-    pub(crate) fn delivery(&mut self, report: DeliveryReport) {
+    pub(crate) fn deliveries(&mut self, reports: Vec<DeliveryReport>) {
+        let mut of_group = false;
+        for report in reports {
+            of_group |= self.delivery(report);
+        }
+        // A group's next message may have waited for its report.
+        if of_group {
+            self.flush_due();
+        }
+    }
+
+    /// One report; tells whether the message was a group's.
+    fn delivery(&mut self, report: DeliveryReport) -> bool {
         let found = self.state.outbox.iter().find(|(_, slot)| {
             slot.flying.as_ref().is_some_and(|item| {
                 item.notification.id == report.id && item.attempts == report.attempt
             })
         });
         let Some(key) = found.map(|(key, _)| key.clone()) else {
-            return;
+            return false;
         };
         let Some(item) = self
             .state
@@ -250,7 +278,7 @@ impl Turn<'_> {
             .get_mut(&key)
             .and_then(|slot| slot.flying.take())
         else {
-            return;
+            return false;
         };
         self.dirty.slots.insert(key.clone());
         let (outcome, message) = match &report.outcome {
@@ -288,10 +316,7 @@ impl Turn<'_> {
         if self.state.outbox.get(&key).is_some_and(Slot::is_empty) {
             self.state.outbox.remove(&key);
         }
-        // A group's next message may have waited for this report.
-        if matches!(&key.1, Subject::Group(_)) {
-            self.flush_due();
-        }
+        matches!(&key.1, Subject::Group(_))
     }
 
     fn accepted(&mut self, key: &(NotifierId, Subject), item: &Item) {

@@ -8,6 +8,7 @@ use crate::policy::RoutePolicy;
 use crate::reconcile::Named;
 use crate::turn::{Turn, is_due};
 use serde::{Deserialize, Serialize};
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -140,8 +141,10 @@ impl Turn<'_> {
     /// groups, so each is looked at once, not once a group.
     fn members(&self, due: &[String], live: Vec<Named>) -> Members {
         let groups = due.iter().filter_map(|key| self.state.groups.get(key));
-        let routes: BTreeSet<usize> = groups.map(|group| group.route).collect();
-        let mut members = Members::new();
+        let mut members: Members = groups
+            .map(|group| ((group.route, group.labels.clone()), Vec::new()))
+            .collect();
+        let routes: BTreeSet<usize> = members.keys().map(|(route, _)| *route).collect();
         for (place, (rule, fingerprint)) in live.into_iter().enumerate() {
             let Some(alert) = self.state.alert(&rule, &fingerprint) else {
                 continue;
@@ -149,17 +152,20 @@ impl Turn<'_> {
             if alert.more.as_ref().is_none_or(|more| more.meta) {
                 continue;
             }
-            let routed = self.routed(&rule, &fingerprint);
+            let routed = OnceCell::new();
             for at in &routes {
                 let Some(route) = self.policy.routes.get(*at) else {
                     continue;
                 };
-                let of_group = members.entry((*at, labels_of(route, alert))).or_default();
+                let Some(of_group) = members.get_mut(&(*at, labels_of(route, alert))) else {
+                    continue;
+                };
+                let routed = routed.get_or_init(|| self.routed(&rule, &fingerprint));
                 of_group.push(Member {
                     place,
                     rule: rule.clone(),
                     fingerprint,
-                    listeners: listeners(&routed, *at),
+                    listeners: listeners(routed, *at),
                 });
             }
         }
@@ -263,6 +269,7 @@ impl Turn<'_> {
             .iter()
             .filter_map(|cover| self.state.alert(&cover.rule, &cover.alert))
             .map(Alert::snapshot)
+            .take(LISTED_MAX)
             .collect();
         // This message takes the place of one that is still undelivered: what that one says is new or
         // over is not said by any other.

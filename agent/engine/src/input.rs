@@ -15,8 +15,9 @@ pub enum Input {
     Round(Round),
     /// [`crate::State::next_due`] has come.
     Timer,
-    /// A notifier answered.
-    Delivery(DeliveryReport),
+    /// Notifiers answered. What came in together is taken in as one: the messages of a group have their
+    /// alerts in common, and each alert is then looked at and written once.
+    Deliveries(Vec<DeliveryReport>),
     /// An action ended.
     Action(ActionReport),
     /// An operator wants something.

@@ -7,7 +7,8 @@ use crate::model::{Fingerprint, Labels, RuleId, Severity};
 use crate::policy::{AlertMatcher, InhibitPolicy, RoutePolicy};
 use crate::reconcile::Named;
 use crate::turn::Turn;
-use std::collections::BTreeSet;
+use std::cell::OnceCell;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Begins the name of a mute that another alert is the reason of.
@@ -119,10 +120,12 @@ impl Turn<'_> {
             self.mute(rule, fingerprint, &sources);
         }
         let mut events = std::mem::take(&mut self.effects.events);
+        let rules: OnceCell<HashMap<Fingerprint, &RuleId>> = OnceCell::new();
         for event in &mut events {
             if let (Happening::Transition { suppressed_by, .. }, Some(fingerprint)) =
                 (&mut event.what, event.fingerprint)
-                && let Some((rule, _)) = live.iter().find(|(_, f)| *f == fingerprint)
+                && let rules = rules.get_or_init(|| live.iter().map(|(r, f)| (*f, r)).collect())
+                && let Some(rule) = rules.get(&fingerprint)
                 && let Some(alert) = self.state.alert(rule, &fingerprint)
             {
                 // The word that it is over passes all mutes; there is none of what pends.

@@ -376,8 +376,7 @@ impl Turn<'_> {
         let Some(more) = &alert.more else {
             return false;
         };
-        let policy = self.policy.rules.iter().find(|policy| policy.id == *rule);
-        let hold = policy.map_or(Duration::ZERO, |policy| policy.hold);
+        let hold = self.hold(rule);
         let told = more.told.values().any(|told| told.content.is_some());
         let since = more
             .started

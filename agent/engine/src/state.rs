@@ -286,7 +286,7 @@ pub fn step(state: &mut State, policy: &Policy, input: Input, now: Now) -> Effec
     match input {
         Input::Round(round) => turn.round(round),
         Input::Timer => turn.timer(),
-        Input::Delivery(report) => turn.delivery(report),
+        Input::Deliveries(reports) => turn.deliveries(reports),
         Input::Action(report) => turn.action(report),
         Input::Command(command) => turn.command(command),
         Input::Pushed(batch) => turn.pushed(batch),

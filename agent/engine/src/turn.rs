@@ -12,7 +12,7 @@ use crate::outbox::Subject;
 use crate::policy::Policy;
 use crate::state::State;
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +43,10 @@ pub(crate) struct Turn<'a> {
     pub(crate) in_round: bool,
     /// What the calendar says now.
     pub(crate) hours: OnceCell<Hours>,
+    /// Which alerts an undelivered message speaks of, once somebody asked.
+    pub(crate) undelivered: OnceCell<HashSet<(NotifierId, Fingerprint)>>,
+    /// Rules that hold their first message back, once somebody asked.
+    holds: OnceCell<HashMap<&'a RuleId, Duration>>,
 }
 
 impl<'a> Turn<'a> {
@@ -56,6 +60,8 @@ impl<'a> Turn<'a> {
             dirty: Dirty::default(),
             in_round: false,
             hours: OnceCell::new(),
+            undelivered: OnceCell::new(),
+            holds: OnceCell::new(),
         }
     }
 
@@ -119,6 +125,16 @@ impl<'a> Turn<'a> {
                 rule.fresh = true;
             }
         }
+    }
+
+    /// For how long the rule's fires are held back, so that what inhibits them can fire first.
+    pub(crate) fn hold(&self, rule: &RuleId) -> Duration {
+        let policy: &'a Policy = self.policy;
+        let holds = self.holds.get_or_init(|| {
+            let held = policy.rules.iter().filter(|rule| !rule.hold.is_zero());
+            held.map(|rule| (&rule.id, rule.hold)).collect()
+        });
+        holds.get(rule).copied().unwrap_or_default()
     }
 
     pub(crate) fn action(&mut self, report: ActionReport) {

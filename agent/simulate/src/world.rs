@@ -310,11 +310,11 @@ impl World {
             self.dead_until = Some(until);
             return;
         }
-        self.feed(Input::Delivery(DeliveryReport {
+        self.feed(Input::Deliveries(vec![DeliveryReport {
             id: send.notification.id.clone(),
             attempt: send.attempt,
             outcome,
-        }));
+        }]));
     }
 
     /// One attempt to send, without its answer.

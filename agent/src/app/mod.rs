@@ -201,6 +201,7 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
             metrics.clone(),
         )),
         tokio::spawn(clean_up(store.clone(), clock.clone(), generation)),
+        tokio::spawn(crate::heap::keep_lean()),
         tokio::spawn(vitals::watch(clock, running.views.clone(), notices.clone())),
     ];
     wait_for_end(&ask_reload).await?;

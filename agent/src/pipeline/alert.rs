@@ -14,6 +14,7 @@
 use super::collect::IDLE_EVERY;
 use super::evaluate::Judged;
 use super::judges::Active;
+use super::report::{Report, together};
 use super::shown::{Shown, count_by_state, procedures, raised_to, step_name};
 use super::view::{AlertsView, CommandRequest, Order, PipelineView, RecoveryView};
 use crate::clock::{Clock, SuspendWatch};
@@ -36,17 +37,6 @@ use watchfire_engine::{Effects, Input, Send, StartAttempt, State, step};
 /// A longer sleep of the host is told to the engine; a shorter one is a late round like any other
 /// (alerting.md 1.3).
 const SUSPEND_MIN: Duration = Duration::from_secs(60);
-
-/// What comes back from the hands.
-#[derive(Debug)]
-pub(super) enum Report {
-    /// From deliver.
-    Delivery(DeliveryReport),
-    /// From recover.
-    Action(ActionReport),
-    /// From the stage itself, about the store.
-    Condition(Condition),
-}
 
 /// The stage.
 pub(super) struct Alert {
@@ -87,7 +77,9 @@ impl Alert {
         self.publish(&current, &mut shown);
         loop {
             if let Some(report) = shown.own_reports.pop_front() {
-                self.take(report_input(report), &current, &mut shown).await;
+                for input in together(report, || shown.own_reports.pop_front()) {
+                    self.take(input, &current, &mut shown).await;
+                }
                 continue;
             }
             let due = self.state.next_due();
@@ -95,7 +87,9 @@ impl Alert {
             tokio::select! {
                 biased;
                 Some(report) = self.reports.recv() => {
-                    self.take(report_input(report), &current, &mut shown).await;
+                    for input in together(report, || self.reports.try_recv().ok()) {
+                        self.take(input, &current, &mut shown).await;
+                    }
                 }
                 Some(request) = self.commands.recv() => {
                     self.command(request, &current, &mut shown).await;
@@ -130,7 +124,9 @@ impl Alert {
         drop(std::mem::replace(&mut self.sends, mpsc::channel(1).0));
         drop(std::mem::replace(&mut self.attempts, mpsc::channel(1).0));
         while let Some(report) = self.reports.recv().await {
-            self.take(report_input(report), &current, &mut shown).await;
+            for input in together(report, || self.reports.try_recv().ok()) {
+                self.take(input, &current, &mut shown).await;
+            }
         }
     }
 
@@ -621,14 +617,6 @@ fn longest_interval(generation: &Generation) -> Duration {
         live.config.every.max(adaptive)
     });
     intervals.max().unwrap_or(IDLE_EVERY)
-}
-
-fn report_input(report: Report) -> Input {
-    match report {
-        Report::Delivery(report) => Input::Delivery(report),
-        Report::Action(report) => Input::Action(report),
-        Report::Condition(condition) => Input::Condition(condition),
-    }
 }
 
 async fn sleep_for(time: Option<Duration>) {

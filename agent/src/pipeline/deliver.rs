@@ -4,8 +4,8 @@
 //! in order, and one that hangs delays no other. It decides nothing: no retry, no back-off, no
 //! dead letter; those are the engine's.
 
-use super::alert::Report;
 use super::render::Renderer;
+use super::report::Report;
 use super::view::NotifierView;
 use crate::clock::Clock;
 use crate::plugin::Generation;

@@ -26,6 +26,7 @@ pub(crate) mod judges;
 mod evaluate;
 // The engine's owner, and what it shows.
 mod alert;
+mod report;
 mod shown;
 // Hands.
 mod deliver;

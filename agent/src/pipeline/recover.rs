@@ -3,8 +3,8 @@
 //! It decides nothing. Whether an attempt may run was decided and written down before it came here;
 //! whether it helped is told by later samples.
 
-use super::alert::Report;
 use super::render::Renderer;
+use super::report::Report;
 use crate::plugin::Generation;
 use crate::sandbox::types::{CallError, Kind};
 use crate::telemetry::metrics::Metrics;

@@ -1,7 +1,7 @@
 //! What the alert stage remembers beside the engine, for its views: attempts as events tell of them,
 //! procedures as the policy and the engine have them.
 
-use super::alert::Report;
+use super::report::Report;
 use super::view::{AttemptView, PipelineView, ProcedureView, RecoveryView};
 use crate::plugin::Generation;
 use std::collections::{BTreeMap, HashMap, VecDeque};

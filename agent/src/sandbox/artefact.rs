@@ -1,4 +1,4 @@
-//! Components to native code and back. The only module with `unsafe`: native code is believed here.
+//! Components to native code and back. The one module whose `unsafe` believes anything: native code.
 //!
 //! ```text
 //!   bytes of a stranger --compile()--> artefact --(written and authenticated by the caller)--> revive()

@@ -221,7 +221,7 @@ fn steps_of_the_wall_clock_open_and_close_and_move_no_timer() {
             step(
                 &mut engine.state,
                 &engine.policy,
-                Input::Delivery(report),
+                Input::Deliveries(vec![report]),
                 moment,
             );
         }

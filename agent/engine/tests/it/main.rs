@@ -9,4 +9,5 @@ mod hours;
 mod properties;
 mod record;
 mod scenarios;
+mod together;
 mod written;

@@ -362,7 +362,7 @@ impl World {
             outcome: flight.outcome.clone().expect("an answer"),
         };
         // Under way until its report is committed.
-        self.take(Input::Delivery(report.clone()))?;
+        self.take(Input::Deliveries(vec![report.clone()]))?;
         self.flights.retain(|flight| {
             flight.send.notification.id != report.id || flight.send.attempt != report.attempt
         });

@@ -223,11 +223,11 @@ impl Engine {
         let attempt = send.attempt;
         self.feed(
             at,
-            Input::Delivery(DeliveryReport {
+            Input::Deliveries(vec![DeliveryReport {
                 id,
                 attempt,
                 outcome,
-            }),
+            }]),
         )
     }
 
