@@ -486,6 +486,9 @@ fn after_a_loss_what_is_fine_is_closed_for_an_hour_and_under_all_of_its_routes()
     policy.routes[0].carry_on = true;
     spare.notify = vec!["spare".into()];
     policy.routes.push(spare);
+    // A hold that is longer than the closing.
+    policy.procedures = vec![procedure(Mode::Auto)];
+    policy.procedures[0].window = secs(7_200);
     let mut engine = Engine::new(policy);
     let receivers = vec!["default".into(), "spare".into()];
     engine.feed(0, Input::Lost { receivers });

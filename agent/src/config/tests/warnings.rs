@@ -140,7 +140,7 @@ fn inhibitions_that_silence_each_other() {
             "[[inhibit]]\nsource = \"disk\"\ntarget = [\"http-*\"]\n[[inhibit]]\nsource = [\"http-b\"]\ntarget = \"disk\"\n",
         ),
         &[
-            "20:10 disk and http-b mute each other: while both fire nobody hears of either | remove one of the two inhibitions",
+            "20:11 disk and http-b mute each other: while both fire nobody hears of either | remove one of the two inhibitions",
         ],
     );
     // Both sides of one, and one way round: sound.
