@@ -488,7 +488,7 @@ impl Turn<'_> {
                     wall: now.wall,
                 });
                 more.ended = None;
-                more.acknowledged_by = None;
+                more.unacknowledge();
                 // Whose group never said that the last episode was over knows of this one already:
                 // what counts from the first delivery counts from here. Who is still to hear the end of
                 // the last one has heard nothing of this one.
@@ -503,12 +503,12 @@ impl Turn<'_> {
                     cause: (cause != "threshold" && cause != "meta").then(|| cause.to_owned()),
                 });
                 more.severity = before.severity();
-                more.acknowledged_by = None;
+                more.unacknowledge();
             }
             _ => {}
         }
         if after.severity() > before.severity() {
-            more.acknowledged_by = None;
+            more.unacknowledge();
         }
         if after.severity().is_some() {
             more.severity = after.severity();

@@ -275,7 +275,7 @@ impl Alert {
                     Some(_) => None,
                 }
             }
-            CommandKind::Acknowledge { alert } => {
+            CommandKind::Acknowledge { alert, .. } => {
                 let alerts = self.state.alerts();
                 let found = alerts
                     .iter()

@@ -149,7 +149,7 @@ fn leave_is_asked_for_as_long_as_the_alert_is_on() {
     engine.judge(0, true);
     let fix = "fix".into();
     let alert = instance("0").fingerprint;
-    engine.command(2, CommandKind::Acknowledge { alert });
+    engine.command(2, CommandKind::Acknowledge { alert, lasts: None });
     engine.judge(10, true);
     assert_eq!(
         engine.state.waiting_for_approval(&fix).len(),
@@ -190,7 +190,7 @@ fn an_acknowledgement_outlives_a_dip_at_the_same_severity() {
     let mut engine = Engine::new(policy);
     engine.judge(0, true);
     let alert = instance("0").fingerprint;
-    engine.command(2, CommandKind::Acknowledge { alert });
+    engine.command(2, CommandKind::Acknowledge { alert, lasts: None });
     for (at, fires) in [(10, false), (20, true)] {
         engine.judge(at, fires);
         let by = engine.state.alerts()[0].acknowledged_by.clone();

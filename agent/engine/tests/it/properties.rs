@@ -180,6 +180,7 @@ impl Run {
                     self.at,
                     CommandKind::Acknowledge {
                         alert: instance("0").fingerprint,
+                        lasts: None,
                     },
                 );
                 self.note(effects);

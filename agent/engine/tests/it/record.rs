@@ -204,7 +204,7 @@ fn a_pushed_alert_is_muted_grouped_and_acknowledged_like_any_other() {
     let high = push("Backup", Severity::High, 900);
     let alert = high.alert.fingerprint;
     pushes(&mut engine, 0, vec![high]);
-    engine.command(5, CommandKind::Acknowledge { alert });
+    engine.command(5, CommandKind::Acknowledge { alert, lasts: None });
     assert_eq!(
         words(&engine.judge(20, false).events),
         ["no repeat high to default: acknowledged by operator"]
@@ -331,7 +331,7 @@ fn an_escalation_step_that_an_acknowledgement_holds_back_is_recorded() {
     let mut engine = Engine::new(steps);
     engine.judge(0, true);
     let alert = instance("0").fingerprint;
-    engine.command(5, CommandKind::Acknowledge { alert });
+    engine.command(5, CommandKind::Acknowledge { alert, lasts: None });
     assert_eq!(all_suppressed(&engine.judge(10, true).events), [""; 0]);
     assert_eq!(
         all_suppressed(&engine.judge(20, true).events),

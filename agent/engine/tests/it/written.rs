@@ -221,7 +221,7 @@ fn an_acknowledgement_names_its_alert() {
     let mut engine = Engine::new(policy());
     turn(&mut engine, 0, CRITICAL);
     let alert = instance("0").fingerprint;
-    let effects = engine.command(5, CommandKind::Acknowledge { alert });
+    let effects = engine.command(5, CommandKind::Acknowledge { alert, lasts: None });
     let named: Vec<&str> = effects.events.iter().map(|event| &*event.alert).collect();
     assert_eq!(named, ["cpu{i=\"0\"}"]);
 }
@@ -512,4 +512,54 @@ fn what_is_another_is_not_equal() {
     assert_eq!(compiles(), compiles());
     assert_eq!(Regexes::default(), Regexes::default());
     assert_ne!(compiles(), Regexes::default());
+}
+
+#[test]
+fn an_acknowledgement_may_run_out_and_outlives_a_restart_until_then() {
+    let mut policy = policy();
+    policy.routes[0].repeat = PerSeverity::all(secs(20));
+    let mut engine = Engine::new(policy);
+    turn(&mut engine, 0, CRITICAL);
+    let alert = instance("0").fingerprint;
+    let lasts = Some(secs(45));
+    let did = engine.command(5, CommandKind::Acknowledge { alert, lasts });
+    let said = did.events.iter().find_map(|event| match &event.what {
+        Happening::Operator { did, .. } => Some(did.clone()),
+        _ => None,
+    });
+    assert_eq!(said.as_deref(), Some("acknowledged cpu{i=\"0\"} for 45s"));
+    let mut said = Vec::new();
+    for at in (10..70).step_by(10) {
+        if at == 30 {
+            engine.restart(30);
+        }
+        let effects = turn(&mut engine, at, CRITICAL);
+        let ran_out = |event: &watchfire_engine::effect::Event| matches!(&event.what, Happening::Operator { by, did } if by == "operator" && did == "the acknowledgement ran out");
+        said.push((
+            at,
+            reasons(&effects.sends),
+            effects.events.iter().any(ran_out),
+        ));
+    }
+    let quiet = |at| (at, Vec::new(), false);
+    assert_eq!(
+        said,
+        [
+            quiet(10),
+            quiet(20),
+            quiet(30),
+            quiet(40),
+            (50, vec!["repeat"], true),
+            quiet(60)
+        ]
+    );
+    // One without an end stays.
+    engine.command(61, CommandKind::Acknowledge { alert, lasts: None });
+    for at in (70..600).step_by(10) {
+        assert_eq!(
+            reasons(&turn(&mut engine, at, CRITICAL).sends),
+            [""; 0],
+            "{at}"
+        );
+    }
 }
