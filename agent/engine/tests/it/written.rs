@@ -512,6 +512,7 @@ fn what_is_another_is_not_equal() {
     assert_eq!(compiles(), compiles());
     assert_eq!(Regexes::default(), Regexes::default());
     assert_ne!(compiles(), Regexes::default());
+    assert_eq!(format!("{:?}", compiles()), "Regexes");
 }
 
 #[test]
@@ -562,4 +563,50 @@ fn an_acknowledgement_may_run_out_and_outlives_a_restart_until_then() {
             "{at}"
         );
     }
+}
+
+#[test]
+fn a_restart_makes_no_retry_due() {
+    let mut engine = Engine::new(policy());
+    engine.feed(0, round(vec![shows("0", WARNING)]));
+    let send = engine.sends.remove(0);
+    let wait = DeliveryOutcome::Failed {
+        message: "later".to_owned(),
+        retry_after: Some(secs(600)),
+        answered: true,
+    };
+    engine.answer(0, &send, wait);
+    let effects = engine.restart(10);
+    assert_eq!(effects.sends, []);
+    assert_eq!(engine.state.next_due(), Some(now(600).at));
+}
+
+#[test]
+fn a_late_receipt_of_a_resolve_does_not_forget_who_heard_that_it_flaps() {
+    let mut policy = policy();
+    policy.alerting.flapping = Some(Flapping {
+        start: 3,
+        stop: 0,
+        window: secs(50),
+    });
+    policy.routes[0].notify = vec!["default".into(), "spare".into()];
+    let mut engine = Engine::new(policy);
+    turn(&mut engine, 0, WARNING);
+    engine.feed(10, round(vec![shows("0", HEALTHY)]));
+    let under_way = std::mem::take(&mut engine.sends);
+    assert_eq!(reasons(&under_way), ["resolve", "resolve"]);
+    engine.feed(20, round(vec![shows("0", WARNING)]));
+    for send in &under_way {
+        engine.answer(21, send, DeliveryOutcome::Accepted { remote_id: None });
+    }
+    assert_eq!(reasons(&engine.sends), ["flap-start", "flap-start"]);
+    engine.accept_all(21);
+    engine.policy.routes[0].notify.pop();
+    engine.feed(25, Input::Reload);
+    let mut settled = Vec::new();
+    for at in (30..90).step_by(10) {
+        let effects = turn(&mut engine, at, WARNING);
+        settled.extend(effects.sends.iter().map(|send| send.notifier.to_string()));
+    }
+    assert_eq!(settled, ["default", "spare"]);
 }
