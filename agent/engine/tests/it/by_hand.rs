@@ -9,9 +9,6 @@ use watchfire_engine::input::{CommandKind, DeliveryOutcome, Input, RuleRound, Se
 use watchfire_engine::model::{Instance, Labels, ProbeId, ProcedureId, RuleId, Severity};
 use watchfire_engine::policy::{InhibitPolicy, Mode};
 
-const CRITICAL: &[Severity] = &[Severity::Critical];
-const WARNING: &[Severity] = &[Severity::Warning];
-
 fn failed(answered: bool, retry_after: Option<u64>) -> DeliveryOutcome {
     DeliveryOutcome::Failed {
         message: "no".to_owned(),

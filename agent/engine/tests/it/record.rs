@@ -8,8 +8,6 @@ use watchfire_engine::input::{CommandKind, Input, Pushed, Silence};
 use watchfire_engine::model::{Instance, Labels, NotifierId, PerSeverity, Severity};
 use watchfire_engine::policy::{EscalationStep, Flapping, InhibitPolicy, Mode, OnMissing};
 
-const CRITICAL: &[Severity] = &[Severity::Critical];
-
 fn push(name: &str, severity: Severity, ttl: u64) -> Pushed {
     let labels = Labels::new([("job", "backup")]).expect("labels");
     Pushed {
@@ -65,8 +63,11 @@ fn all_suppressed(events: &[Event]) -> Vec<String> {
     events.iter().filter_map(suppressed).collect()
 }
 
-fn silence(from: u64, until: u64) -> CommandKind {
-    CommandKind::Silence(silence_of("s1", from, until))
+fn quiet(from: u64, until: u64) -> CommandKind {
+    CommandKind::Silence(Silence {
+        recover: false,
+        ..silence("s1", from, until)
+    })
 }
 
 #[test]
@@ -240,7 +241,7 @@ fn a_rule_that_is_configured_takes_its_name_back() {
 #[test]
 fn what_is_not_sent_is_recorded_once_for_each_cause() {
     let mut engine = Engine::new(policy());
-    engine.command(0, silence(0, 100));
+    engine.command(0, quiet(0, 100));
     let onset = engine.judge(0, true);
     let word = "no fire critical to default: silence s1";
     assert_eq!(all_suppressed(&onset.events), [word]);
@@ -256,7 +257,7 @@ fn what_is_not_sent_is_recorded_once_for_each_cause() {
         [""; 0],
         "known over a restart"
     );
-    engine.command(25, CommandKind::Silence(silence_of("s2", 25, 200)));
+    engine.command(25, CommandKind::Silence(silence("s2", 25, 200)));
     assert_eq!(
         all_suppressed(&engine.judge(30, true).events),
         ["no fire critical to default: silence s1, silence s2"],
@@ -276,7 +277,7 @@ fn what_is_not_sent_is_recorded_once_for_each_cause() {
 fn a_resolve_passes_and_is_not_called_suppressed() {
     let mut engine = Engine::new(policy());
     engine.judge(0, true);
-    engine.command(5, silence(0, 1_000));
+    engine.command(5, quiet(0, 1_000));
     assert_eq!(all_suppressed(&engine.judge(10, true).events), [""; 0]);
     let over = engine.judge(20, false);
     assert_eq!(words(&over.events), ["ok (threshold)", "resolve"]);
@@ -338,20 +339,6 @@ fn an_escalation_step_that_an_acknowledgement_holds_back_is_recorded() {
         ["no escalation critical to spare: acknowledged by operator"]
     );
     assert_eq!(all_suppressed(&engine.judge(30, true).events), [""; 0]);
-}
-
-fn silence_of(id: &str, from: u64, until: u64) -> Silence {
-    Silence {
-        id: id.into(),
-        rules: vec!["cpu".into()],
-        from: now(from).wall,
-        until: now(until).wall,
-        notify: true,
-        recover: false,
-        owner: "operator".into(),
-        reason: "test".into(),
-        ..Silence::default()
-    }
 }
 
 /// An engine without its state; `default` folds by the key.

@@ -13,26 +13,10 @@ use watchfire_engine::policy::{AtLeast, Flapping, MaintenancePolicy, Mode, Regex
 use watchfire_engine::silence::LENGTH_MAX;
 use watchfire_engine::{Effects, PUSHED_MAX};
 
-const CRITICAL: &[Severity] = &[Severity::Critical];
-const WARNING: &[Severity] = &[Severity::Warning];
-const HEALTHY: &[Severity] = &[];
-
-fn shows(name: &str, breached: &[Severity]) -> Observation {
-    observation(&instance(name), Some(breached))
-}
-
 fn seen_as(name: &str, seen: Seen) -> Observation {
     Observation {
         seen,
         ..observation(&instance(name), None)
-    }
-}
-
-fn failed() -> DeliveryOutcome {
-    DeliveryOutcome::Failed {
-        message: "no".to_owned(),
-        retry_after: None,
-        answered: true,
     }
 }
 
