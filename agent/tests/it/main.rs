@@ -1,5 +1,6 @@
 //! Tests of the whole agent: the real binary, real components, real sockets.
 
+mod authors;
 mod compile;
 mod configs;
 mod crash;

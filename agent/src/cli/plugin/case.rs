@@ -4,16 +4,15 @@
 //! `mock::judged`. The component runs in the real sandbox with the grants of the case; what it reaches is real,
 //! too: a server on loopback (`{{http}}`), files of the case (`{{case}}`), a host made of files (`[system] root`).
 
+use super::expect::{Expect, Gave, compare_requests, verdict};
 use super::grant::{ID, resolve_over};
 use super::load::{self, Compiled};
 use super::project::KindName;
 use super::run::{alert, message};
-use super::serve::{Answer, Came, Server, bind};
+use super::serve::{Answer, Server, bind};
 use crate::error::Failure;
 use crate::sandbox::host::system::SystemSettings;
-use crate::sandbox::types::{
-    Alert, Batch, CallError, Collection, Kind, Limits, Message, Needs, Use, Verdicts,
-};
+use crate::sandbox::types::{Alert, Batch, CallError, Kind, Limits, Message, Needs, Use};
 use crate::sandbox::{Component, HostConfig, HostServices, MemoryState, Rule, StateStore};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -192,37 +191,6 @@ struct AlertText {
     extra: BTreeMap<String, String>,
 }
 
-/// What must come out. What is left out is not looked at.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Expect {
-    /// All samples of a probe: series and value, or `"measured"` for any number.
-    samples: Option<BTreeMap<String, Value>>,
-    /// Parts of what failed on the way.
-    failures: Option<Vec<String>>,
-    /// Part of `CASE: text`, such as `denied: ` or `unavailable: answered 503`.
-    error: Option<String>,
-    verdicts: Option<Vec<Value>>,
-    rounds: Option<Vec<Vec<Value>>>,
-    receipt: Option<Value>,
-    outcome: Option<Value>,
-    /// All that came to the server, in order.
-    requests: Option<Vec<Request>>,
-    /// `state` after the call, as text.
-    state: Option<BTreeMap<String, String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Request {
-    request: String,
-    json: Option<Value>,
-    body: Option<String>,
-    /// Some of its headers.
-    #[serde(default)]
-    headers: BTreeMap<String, String>,
-}
-
 impl Written {
     /// What a configuration would say of secrets and commands.
     fn below(&self, folder: &Path) -> Result<String, Failure> {
@@ -254,14 +222,6 @@ fn one_input() -> Vec<String> {
 
 fn first() -> u32 {
     1
-}
-
-/// What the plugin gave.
-enum Gave {
-    Samples(Collection),
-    Verdicts(Vec<Vec<Value>>),
-    Receipt(Value),
-    Outcome(Value),
 }
 
 /// Runs a case: what differed from what it expects, and how long the calls took.
@@ -498,33 +458,6 @@ fn severity(word: &str) -> Result<Severity, Failure> {
     })
 }
 
-/// A verdict as `mock::judged` of the SDK writes it.
-fn verdict(verdicts: &Verdicts, index: usize) -> Value {
-    let breached = verdicts.breached.get(index).copied().flatten();
-    let names = breached.map(|all| all.iter().map(Severity::name).collect::<Vec<_>>());
-    let mut said = json!({ "breached": names });
-    for (key, all) in [("value", &verdicts.values), ("limit", &verdicts.limits)] {
-        match all.get(index) {
-            Some(number) if number.is_infinite() => said[key] = json!(number.to_string()),
-            Some(number) if !number.is_nan() => said[key] = json!(rounded(*number)),
-            _ => {}
-        }
-    }
-    let note = verdicts.notes.iter().find(|(of, _)| *of as usize == index);
-    if let Some((_, note)) = note {
-        said["note"] = json!(note);
-    }
-    if names.is_none() && said.as_object().is_some_and(|said| said.len() == 1) {
-        return Value::Null;
-    }
-    said
-}
-
-/// To nine digits: what a sum of products owes to binary fractions is not what a test is about.
-fn rounded(number: f64) -> f64 {
-    format!("{number:.8e}").parse().unwrap_or(number)
-}
-
 impl Notification {
     fn message(&self) -> Result<Message, Failure> {
         let mut sent = message(1);
@@ -575,216 +508,4 @@ impl AlertText {
             extra: self.extra.clone().into_iter().collect(),
         })
     }
-}
-
-impl Expect {
-    /// What differs.
-    fn compare(&self, gave: &Result<Gave, CallError>) -> Vec<String> {
-        let gave = match (gave, &self.error) {
-            (Err(error), Some(expected)) => {
-                let said = format!("{}: {error}", error.name());
-                let differs = !said.contains(expected);
-                let told = format!("error: expected {expected:?}, got {said:?}");
-                return differs.then_some(told).into_iter().collect();
-            }
-            (Err(error), None) => return vec![format!("failed ({}): {error}", error.name())],
-            (Ok(_), Some(expected)) => {
-                return vec![format!(
-                    "error: expected {expected:?}, and the call succeeded"
-                )];
-            }
-            (Ok(gave), None) => gave,
-        };
-        let mut told = Vec::new();
-        let mut compare = |what: &str, expected: &Value, got: &Value| {
-            if !same(expected, got) {
-                told.push(format!("{what}: expected {expected}, got {got}"));
-            }
-        };
-        match gave {
-            Gave::Samples(collection) => {
-                let samples = samples(collection);
-                if let Some(expected) = &self.samples {
-                    told.extend(compare_samples(expected, &samples));
-                }
-                let failures: Vec<String> = collection
-                    .failures
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect();
-                let expected = self.failures.as_deref().unwrap_or_default();
-                let all = expected.len() == failures.len()
-                    && expected
-                        .iter()
-                        .zip(&failures)
-                        .all(|(part, all)| all.contains(part));
-                if !all {
-                    told.push(format!("failures: expected {expected:?}, got {failures:?}"));
-                }
-                if self.samples.is_none() && self.failures.is_none() {
-                    told.push(format!(
-                        "the case expects nothing of a probe; it gave samples = {}",
-                        json!(samples)
-                    ));
-                }
-            }
-            Gave::Verdicts(rounds) => match (&self.rounds, &self.verdicts) {
-                (Some(expected), _) => compare("rounds", &json!(expected), &json!(rounds)),
-                (None, Some(expected)) => compare("verdicts", &json!(expected), &json!(rounds[0])),
-                (None, None) => told.push(format!(
-                    "the case expects nothing of a rule; it gave verdicts = {}",
-                    json!(rounds[0])
-                )),
-            },
-            Gave::Receipt(receipt) => {
-                if let Some(Value::Object(expected)) = &self.receipt {
-                    for (key, value) in expected {
-                        compare(&format!("receipt.{key}"), value, &receipt[key]);
-                    }
-                } else if self.requests.is_none() {
-                    told.push(format!(
-                        "the case expects nothing of a notifier; it gave receipt = {receipt}"
-                    ));
-                }
-            }
-            Gave::Outcome(outcome) => match &self.outcome {
-                Some(expected) => compare("outcome", expected, outcome),
-                None => told.push(format!(
-                    "the case expects nothing of an action; it gave outcome = {outcome}"
-                )),
-            },
-        }
-        told
-    }
-}
-
-/// Whether two documents say the same: numbers to nine digits, `"unknown"` is null.
-fn same(expected: &Value, got: &Value) -> bool {
-    match (expected, got) {
-        (Value::String(word), Value::Null) => word == "unknown",
-        (Value::Number(a), Value::Number(b)) => {
-            let close = |a: f64, b: f64| rounded(a) == rounded(b);
-            a.as_f64().zip(b.as_f64()).is_some_and(|(a, b)| close(a, b))
-        }
-        (Value::Array(a), Value::Array(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
-        }
-        (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len()
-                && a.iter()
-                    .all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
-        }
-        (a, b) => a == b,
-    }
-}
-
-/// Values by series, written `metric{key=value,…}` with keys in order.
-fn samples(collection: &Collection) -> BTreeMap<String, f64> {
-    let points = collection.families.iter().flat_map(|family| &family.points);
-    points
-        .map(|point| {
-            let labels = point.series.labels.iter();
-            let labels: Vec<String> = labels
-                .map(|(key, value)| format!("{key}={value}"))
-                .collect();
-            (series(&point.series.metric, labels), point.value)
-        })
-        .collect()
-}
-
-fn series(metric: &str, mut labels: Vec<String>) -> String {
-    labels.sort();
-    if labels.is_empty() {
-        metric.to_owned()
-    } else {
-        format!("{metric}{{{}}}", labels.join(","))
-    }
-}
-
-/// A series as a case writes it: order and quotes do not matter.
-fn normal(written: &str) -> String {
-    let Some((metric, labels)) = written.trim_end_matches('}').split_once('{') else {
-        return written.to_owned();
-    };
-    let split = if labels.contains("=\"") { "\"," } else { "," };
-    let labels = labels
-        .split(split)
-        .map(|label| label.trim().replace('"', ""));
-    series(metric, labels.collect())
-}
-
-fn compare_samples(expected: &BTreeMap<String, Value>, got: &BTreeMap<String, f64>) -> Vec<String> {
-    let mut told = Vec::new();
-    let expected: BTreeMap<String, &Value> = expected
-        .iter()
-        .map(|(name, value)| (normal(name), value))
-        .collect();
-    for (name, value) in &expected {
-        let Some(got) = got.get(name) else {
-            told.push(format!("samples: {name} is missing"));
-            continue;
-        };
-        let fits = match value {
-            Value::String(word) if word == "measured" => true,
-            Value::String(word) => *word == got.to_string(),
-            value => value
-                .as_f64()
-                .is_some_and(|value| rounded(value) == rounded(*got)),
-        };
-        if !fits {
-            told.push(format!("samples: {name}: expected {value}, got {got}"));
-        }
-    }
-    for (name, value) in got {
-        if !expected.contains_key(name) {
-            told.push(format!("samples: {name} {value} was not expected"));
-        }
-    }
-    told
-}
-
-fn compare_requests(expected: &[Request], came: &[Came]) -> Vec<String> {
-    let mut told = Vec::new();
-    if expected.len() != came.len() {
-        let names: Vec<&str> = came.iter().map(|came| &*came.request).collect();
-        told.push(format!(
-            "requests: expected {}, came {names:?}",
-            expected.len()
-        ));
-    }
-    for (expected, came) in expected.iter().zip(came) {
-        let name = &expected.request;
-        if *name != came.request {
-            told.push(format!(
-                "requests: expected {name:?}, came {:?}",
-                came.request
-            ));
-        }
-        let body = String::from_utf8_lossy(&came.body);
-        if let Some(wanted) = &expected.body
-            && **wanted != *body
-        {
-            told.push(format!(
-                "{name}: expected the body {wanted:?}, came {body:?}"
-            ));
-        }
-        if let Some(wanted) = &expected.json {
-            let document = serde_json::from_str(&body).unwrap_or_else(|_| json!(body));
-            if !same(wanted, &document) {
-                told.push(format!("{name}: expected {wanted}, came {document}"));
-            }
-        }
-        for (key, wanted) in &expected.headers {
-            let header = came
-                .headers
-                .get(key)
-                .map(|value| String::from_utf8_lossy(value.as_bytes()));
-            if header.as_deref() != Some(wanted) {
-                told.push(format!(
-                    "{name}: expected the header {key}: {wanted}, came {header:?}"
-                ));
-            }
-        }
-    }
-    told
 }

@@ -3,6 +3,7 @@
 mod build;
 mod case;
 mod check;
+mod expect;
 mod grant;
 mod inspect;
 mod install;
@@ -31,7 +32,6 @@ pub(super) enum Command {
     Lock(lock::Args),
     /// Compare the plugin folder with watchfire.lock
     Verify(lock::VerifyArgs),
-    /// Build a plugin's crate to a component
     /// Write a new plugin: a folder that builds, passes its tests and runs as it stands
     New(new::Args),
     /// Build a plugin's folder to a component

@@ -87,7 +87,7 @@ mod tests {
             .instance(&[9.0])
             .instance(&[11.0])
             .instance(&[f64::NAN])
-            .firing(&[9.0], Severity::Warning.into());
+            .firing(&[9.0], Severity::Warning);
         let verdicts = rule.evaluate(&round).unwrap();
         assert_eq!(verdicts.breached(0), Some(Severities::NONE));
         assert_eq!(verdicts.breached(1), Some(Severity::Warning.into()));
