@@ -45,7 +45,8 @@ fn each_costs_only_itself() {
         assert!(error.contains(words), "{name}: {error}");
     }
 
-    // Beside all of them the good probe is on time, and its page goes out.
+    // Beside all of them the good probe is on time, and its page goes out. After five runs each of them is
+    // quarantined and runs ever more seldom, so the first window counts most.
     source.always(Answer::json(r#"{"queue": 250}"#));
     let page = wait_for("the page beside hostile guests", || {
         sink.received()

@@ -243,3 +243,67 @@ fallback    = "spare"
     let copies = copies.filter(|one| one.json()["id"] == copy["id"]);
     assert_eq!(copies.count(), 1, "the fallback heard of the fire once");
 }
+
+#[test]
+fn a_quarantined_action_is_not_started_and_spends_no_attempt() {
+    let source = Server::start(Answer::json(r#"{"queue": 250}"#));
+    let moody = Server::start(text("trap"));
+    let config = format!(
+        r#"
+[recover]
+boot_grace = "0s"
+per_hour   = 1000
+
+[[recovery]]
+id           = "fix"
+plugin       = "moody"
+rules        = ["queue-long"]
+mode         = "auto"
+max_attempts = 1000
+window       = "1h"
+cooldown     = "100ms"
+timeout      = "5s"
+verify_after = "100ms"
+grant        = {{ http = ["http://{moody}"] }}
+config       = {{ url = "http://{moody}/" }}
+"#,
+        moody = moody.address()
+    );
+    let folder = Folder::new(&[queue_probe(&source), QUEUE_RULE.to_owned(), config].concat());
+    let place = folder.path("data/plugins/moody.wasm");
+    fs::copy(guests::component("moody"), place).unwrap();
+    let agent = Agent::start(&folder);
+    // Dropped in without a table it would be a probe as well, if it took an empty one.
+    let attempts = || {
+        let events = agent.get("/events?since=0&type=action")?;
+        let events = events["events"].as_array()?.clone();
+        let starts = events.iter().filter(|event| event["step"] == "start");
+        Some((starts.count() as u64, events))
+    };
+    let shown = wait_for("the quarantine of the action and two trials", || {
+        let shown = plugin(&agent, "moody")?;
+        let of_action = shown["uses"]
+            .as_array()?
+            .iter()
+            .find(|u| u["id"] == "fix")?;
+        let trials = of_action["quarantined"]["trials"].as_u64()?;
+        (trials >= 2).then(|| of_action.clone())
+    });
+    assert_eq!(shown["kind"], "action", "{shown}");
+    let (starts, _) = attempts().unwrap();
+    let calls = plugin(&agent, "moody").unwrap()["uses"].clone();
+    let calls = calls.as_array().unwrap().iter().find(|u| u["id"] == "fix");
+    let calls = calls.unwrap()["calls"].as_u64().unwrap();
+    assert!(starts <= calls + 1, "{starts} attempts, {calls} calls");
+    assert_eq!(
+        shown["withheld"], 0,
+        "the engine does not even try: {shown}"
+    );
+
+    moody.always(text("well"));
+    wait_for("a trial that goes well", || {
+        let (_, events) = attempts()?;
+        let done = |event: &Value| event["message"] == "looked at its mood";
+        events.iter().any(done).then_some(())
+    });
+}

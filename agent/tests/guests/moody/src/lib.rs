@@ -51,5 +51,21 @@ impl Notifier for Teller {
     }
 }
 
+struct Doer(Config);
+
+impl Action for Doer {
+    type Config = Config;
+
+    fn new(config: Config) -> Result<Self> {
+        Ok(Doer(config))
+    }
+
+    fn act(&self, _: &Alert, _: u32, _: bool) -> Result<Outcome> {
+        self.0.mood()?;
+        Ok(Outcome::unchanged("looked at its mood"))
+    }
+}
+
 probe!(Watcher);
 notifier!(Teller);
+action!(Doer);
