@@ -52,6 +52,9 @@ pub(crate) struct More {
     pub(crate) flaps: VecDeque<Moment>,
     pub(crate) flapping: bool,
     pub(crate) acknowledged_by: Option<Arc<str>>,
+    /// When that runs out; none: not by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) acknowledged_until: Option<Moment>,
     /// Numbers the notifications, so that each has an id of its own.
     pub(crate) sequence: u64,
     /// What each notifier was told.
@@ -117,6 +120,14 @@ pub(crate) struct Withheld {
     pub(crate) reason: Reason,
     pub(crate) severity: Option<Severity>,
     pub(crate) by: String,
+}
+
+impl More {
+    /// Nobody looks after it any more.
+    pub(crate) fn unacknowledge(&mut self) {
+        self.acknowledged_by = None;
+        self.acknowledged_until = None;
+    }
 }
 
 impl Told {

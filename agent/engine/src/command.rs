@@ -2,19 +2,24 @@
 
 use crate::effect::Happening;
 use crate::input::{Command, CommandKind};
-use crate::model::{Fingerprint, ProcedureId, RuleId};
-use crate::turn::Turn;
+use crate::model::{Fingerprint, ProcedureId, RuleId, format_duration};
+use crate::reconcile::Named;
+use crate::silence::LENGTH_MAX;
+use crate::turn::{Turn, is_due};
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Turn<'_> {
     pub(crate) fn command(&mut self, command: Command) {
         let Command { by, what } = command;
         let about = match &what {
-            CommandKind::Acknowledge { alert } => self.rule_of(alert).map(|rule| (rule, *alert)),
+            CommandKind::Acknowledge { alert, .. } => {
+                self.rule_of(alert).map(|rule| (rule, *alert))
+            }
             _ => None,
         };
         let did = match what {
-            CommandKind::Acknowledge { alert } => self.acknowledge(&alert, &by),
+            CommandKind::Acknowledge { alert, lasts } => self.acknowledge(&alert, &by, lasts),
             CommandKind::Silence(silence) => self.silence(silence),
             CommandKind::Unsilence { id } => match self.end_silence(&id, format!("by {by}").into())
             {
@@ -62,7 +67,13 @@ impl Turn<'_> {
         Some(id.clone())
     }
 
-    fn acknowledge(&mut self, alert: &Fingerprint, by: &Arc<str>) -> String {
+    fn acknowledge(
+        &mut self,
+        alert: &Fingerprint,
+        by: &Arc<str>,
+        lasts: Option<Duration>,
+    ) -> String {
+        let until = lasts.map(|lasts| self.now.at + lasts.min(LENGTH_MAX));
         let rule = self.rule_of(alert);
         let found = rule.and_then(|rule| {
             let name = self.state.alert(&rule, alert)?.instance.to_string();
@@ -74,10 +85,37 @@ impl Turn<'_> {
         if let Some(found) = self.state.alert_mut(&rule, alert)
             && found.standing().severity().is_some()
         {
-            found.more().acknowledged_by = Some(by.clone());
+            let more = found.more();
+            more.acknowledged_by = Some(by.clone());
+            more.acknowledged_until = until;
             self.dirty.alerts.insert((rule, *alert));
         }
-        format!("acknowledged {name}")
+        match lasts {
+            Some(lasts) => format!("acknowledged {name} for {}", format_duration(lasts)),
+            None => format!("acknowledged {name}"),
+        }
+    }
+
+    /// In every round: acknowledgements that ran out.
+    pub(crate) fn end_acknowledgements(&mut self, live: &[Named]) {
+        for (rule, fingerprint) in live {
+            let now = self.now.at;
+            let alert = self.state.alert_mut(rule, fingerprint);
+            let Some(more) = alert.and_then(|alert| alert.more.as_mut()) else {
+                continue;
+            };
+            if !is_due(more.acknowledged_until, now) {
+                continue;
+            }
+            let by = more.acknowledged_by.take();
+            more.unacknowledge();
+            self.dirty.alerts.insert((rule.clone(), *fingerprint));
+            let what = Happening::Operator {
+                by: by.as_deref().unwrap_or_default().to_owned(),
+                did: "the acknowledgement ran out".to_owned(),
+            };
+            self.event(Some((rule, fingerprint)), what);
+        }
     }
 
     fn ledgers_of(

@@ -30,6 +30,7 @@ impl Turn<'_> {
         let instance = Arc::new(Instance::new(rule.id.clone(), Labels::default()));
         let state = self.state.rules.entry(rule.id.clone()).or_default();
         state.observed = Some(self.now.at);
+        state.unseen &= verdict.is_none();
         if self.admit(rule, &instance)
             && let Some(verdict) = verdict
         {
@@ -52,13 +53,14 @@ impl Turn<'_> {
         self.close_round(rule);
     }
 
-    /// Whether any alert of the rule fires: yes, no, or not known because one of them is stale.
+    /// Whether any alert of the rule fires: yes, no, or not known because one of them is stale, or because
+    /// none was looked at since the restart.
     fn certainty(&self, rule: &RuleId) -> Option<bool> {
         let Some(state) = self.state.rules.get(rule) else {
             return Some(false);
         };
         let stale_after = self.stale_after_of(rule);
-        let mut known = true;
+        let mut known = !state.unseen;
         for alert in state.alerts.values() {
             let fires = alert.standing().severity().is_some();
             // What is gone, or was never seen, is no alert.

@@ -195,6 +195,8 @@ pub enum CommandKind {
     Acknowledge {
         /// Which.
         alert: Fingerprint,
+        /// How long it holds at most; none: until it gets worse or resolves.
+        lasts: Option<Duration>,
     },
     /// Mute.
     Silence(Silence),

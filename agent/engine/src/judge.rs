@@ -25,6 +25,21 @@ const STALE_MIN: Duration = Duration::from_secs(10);
 const MEMORY_EVERY: Duration = Duration::from_secs(60);
 
 impl RuleState {
+    /// Whether newcomers may be refused: then each of its instances has a row, a healthy one too.
+    pub(crate) fn is_full(&self, rule: &RulePolicy) -> bool {
+        self.alerts.len() >= rule.max_instances
+    }
+
+    /// After a restart: when a healthy instance was last observed was not written down, so a dead-man rule
+    /// counts from now.
+    pub(crate) fn count_anew(&mut self, now: Moment) {
+        for alert in self.alerts.values_mut() {
+            if alert.is_quiet() && alert.absences == 0 && alert.observed.is_some() {
+                alert.observed = Some(now);
+            }
+        }
+    }
+
     /// A healthy observation of a healthy instance: one look-up is all that it costs. False: it needs more.
     fn passes(&mut self, observation: &Observation, now: Moment) -> bool {
         let healthy = observation.seen == Seen::Value
@@ -105,9 +120,17 @@ impl Turn<'_> {
             policy.alerting.outage_tolerance,
         );
         self.absent_rule(rule, &observations, &timing);
+        let answered = observations.iter().any(|o| o.seen == Seen::Value) || {
+            let mut probes = rule
+                .probes
+                .iter()
+                .filter_map(|id| self.state.probes.get(id));
+            probes.all(|probe| probe.error.is_none())
+        };
         let Some(state) = self.state.rules.get_mut(&rule.id) else {
             return;
         };
+        state.unseen &= !answered;
         let plain = rule.at_least.is_none();
         let mut rest = observations;
         rest.retain(|observation| !(plain && state.passes(observation, timing.now)));
@@ -125,6 +148,11 @@ impl Turn<'_> {
         };
         state.fresh = false;
         state.observed = Some(now);
+        let alerts = &state.alerts;
+        state.unmet.retain(|fingerprint| {
+            let alert = alerts.get(fingerprint);
+            alert.is_some_and(|alert| alert.observed != Some(now))
+        });
         for fingerprint in state.live.values() {
             let Some(alert) = state.alerts.get_mut(fingerprint) else {
                 continue;
@@ -161,6 +189,7 @@ impl Turn<'_> {
         let known = state.alerts.contains_key(&itself.fingerprint);
         let others = state.alerts.keys().any(|f| *f != itself.fingerprint);
         let nothing = observations.iter().all(|o| o.seen != Seen::Value);
+        let unknown = observations.iter().any(|o| o.seen == Seen::Unknown);
         let mentioned = observations
             .iter()
             .any(|o| o.instance.fingerprint == itself.fingerprint);
@@ -173,7 +202,7 @@ impl Turn<'_> {
             return;
         }
         let late = timing.now.since(self.state.started) > absent;
-        if nothing && !others && !failed && late {
+        if nothing && !unknown && !others && !failed && late {
             self.admit(rule, &itself);
             self.dead_man(rule, &itself.fingerprint, timing);
         } else if known && (others || !nothing) {
@@ -361,6 +390,11 @@ impl Turn<'_> {
         state
             .alerts
             .insert(instance.fingerprint, Alert::new(instance.clone()));
+        if state.is_full(rule) {
+            // Who has a place keeps it over a restart.
+            let all = state.alerts.keys().map(|f| (rule.id.clone(), *f));
+            self.dirty.alerts.extend(all);
+        }
         true
     }
 
@@ -454,13 +488,13 @@ impl Turn<'_> {
                     wall: now.wall,
                 });
                 more.ended = None;
-                more.acknowledged_by = None;
+                more.unacknowledge();
                 // Whose group never said that the last episode was over knows of this one already:
-                // what counts from the first delivery counts from here.
+                // what counts from the first delivery counts from here. Who is still to hear the end of
+                // the last one has heard nothing of this one.
                 for told in more.told.values_mut() {
-                    if told.content.is_some() && told.first_delivered_at.is_some() {
-                        told.first_delivered_at = Some(now.at);
-                    }
+                    let known = told.content.is_some() && told.first_delivered_at.is_some();
+                    told.first_delivered_at = known.then_some(now.at);
                 }
             }
             (true, false) => {
@@ -469,12 +503,12 @@ impl Turn<'_> {
                     cause: (cause != "threshold" && cause != "meta").then(|| cause.to_owned()),
                 });
                 more.severity = before.severity();
-                more.acknowledged_by = None;
+                more.unacknowledge();
             }
             _ => {}
         }
         if after.severity() > before.severity() {
-            more.acknowledged_by = None;
+            more.unacknowledge();
         }
         if after.severity().is_some() {
             more.severity = after.severity();

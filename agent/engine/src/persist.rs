@@ -18,7 +18,7 @@ use crate::state::{RestoreError, State};
 use crate::turn::Turn;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Key of the engine's own record.
@@ -75,9 +75,18 @@ impl Turn<'_> {
         let mut put = |table: Table, key: String, body: Option<String>| {
             records.push(RecordChange { table, key, body });
         };
+        let full: BTreeSet<&RuleId> = if dirty.alerts.is_empty() {
+            BTreeSet::new()
+        } else {
+            let full = self.policy.rules.iter().filter(|rule| {
+                let state = self.state.rules.get(&rule.id);
+                state.is_some_and(|state| state.is_full(rule))
+            });
+            full.map(|rule| &rule.id).collect()
+        };
         for (rule, fingerprint) in &dirty.alerts {
             let alert = self.state.alert(rule, fingerprint);
-            let kept = alert.filter(|alert| alert.is_worth_a_row());
+            let kept = alert.filter(|alert| alert.is_worth_a_row() || full.contains(rule));
             put(
                 Table::Alert,
                 fingerprint.to_string(),
@@ -224,7 +233,11 @@ impl State {
             state.take_round(&rule, at);
         }
         for rule in &policy.rules {
-            state.rules.entry(rule.id.clone()).or_default();
+            let known = state.rules.entry(rule.id.clone()).or_default();
+            known.unseen = true;
+            if rule.absent.is_some() {
+                known.count_anew(now.at);
+            }
         }
         let mut turn = Turn::new(&mut state, policy, now);
         turn.event(None, Happening::Back { from: "restart" });
@@ -253,6 +266,13 @@ impl State {
         if !alert.is_idle() {
             rule.live
                 .insert(instance.labels.clone(), instance.fingerprint);
+        }
+        let own = alert
+            .more
+            .as_ref()
+            .is_none_or(|more| !more.meta && more.external.is_none());
+        if own && alert.is_quiet() && alert.observed.is_some() {
+            rule.unmet.insert(instance.fingerprint);
         }
         rule.alerts.insert(instance.fingerprint, alert);
     }

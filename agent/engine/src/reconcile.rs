@@ -45,6 +45,7 @@ impl Turn<'_> {
         self.settle_metas();
         self.tend_silences();
         let live = self.live();
+        self.end_acknowledgements(&live);
         self.mute_all(&live);
         for (rule, fingerprint) in &live {
             self.flaps(rule, fingerprint);

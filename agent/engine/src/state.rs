@@ -65,6 +65,11 @@ pub(crate) struct RuleState {
     pub(crate) failures: u32,
     /// No round since the start or the last suspend: an absent series is unknown.
     pub(crate) fresh: bool,
+    /// No answer of its probes since the restart: healthy instances have no rows, so nobody knows yet
+    /// which there are.
+    pub(crate) unseen: bool,
+    /// Instances that were restored and not observed since.
+    pub(crate) unmet: BTreeSet<Fingerprint>,
     /// Its last round, as stored.
     pub(crate) observed: Option<Moment>,
     /// Instances whose memory changed since it was last written.
@@ -177,15 +182,18 @@ impl State {
             .collect()
     }
 
-    /// The instances of `rule` that wait for their next observation: those that are not plainly ok. A
-    /// round in which one of them has no series any more has to say so, or it would fire for ever.
+    /// The instances of `rule` that wait for their next observation: those that are not plainly ok, and
+    /// those that were not observed since the restart. A round in which one of them has no series any
+    /// more has to say so, or it would fire, or keep its place, for ever.
     pub fn awaited(&self, rule: &RuleId) -> Vec<Arc<Instance>> {
         let Some(rule) = self.rules.get(rule) else {
             return Vec::new();
         };
-        let live = rule.live.values().filter_map(|f| rule.alerts.get(f));
-        let busy = live.filter(|alert| !alert.is_quiet());
-        busy.map(|alert| alert.instance.clone()).collect()
+        let waits = |f: &&Fingerprint| rule.alerts.get(f).is_some_and(|alert| !alert.is_quiet());
+        let busy = rule.live.values().filter(waits);
+        let unmet = rule.unmet.iter().filter(|f| !waits(f));
+        let awaited = busy.chain(unmet).filter_map(|f| rule.alerts.get(f));
+        awaited.map(|alert| alert.instance.clone()).collect()
     }
 
     /// The rules' own memory, per instance, for a start.

@@ -196,7 +196,9 @@ impl<'a> Turn<'a> {
                 if under_way.contains(fingerprint) {
                     return true;
                 }
-                if alert.observed.is_none() || !known {
+                // A dead-man rule goes on counting from when it began to miss what it never saw.
+                let missed = alert.absences > 0;
+                if (alert.observed.is_none() && !missed) || !known {
                     alerts.remove(fingerprint);
                     unsaved.remove(fingerprint);
                 } else if let Some(more) = &mut alert.more {

@@ -44,7 +44,7 @@ impl<'t, J: Judges> Scenario<'t, J> {
                     .map(|view| view.instance.fingerprint)
                     .collect();
                 for alert in firing {
-                    self.command(CommandKind::Acknowledge { alert });
+                    self.command(CommandKind::Acknowledge { alert, lasts: None });
                 }
             }
             EventKind::Silence {

@@ -390,6 +390,11 @@ impl World {
             }
             Happening::Superseded { id, by, .. } => {
                 entry.notification = Some(number(id)?);
+                // An escalation step is a fire to somebody else, and is printed as one.
+                let by = match by {
+                    Reason::Escalation => Reason::Fire,
+                    other => *other,
+                };
                 entry.reason = Some(by.name().replace('-', "_"));
                 "supersede"
             }

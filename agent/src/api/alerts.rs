@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use watchfire_engine::effect::AlertView;
 use watchfire_engine::input::CommandKind;
-use watchfire_engine::model::{Fingerprint, Labels, Severity};
+use watchfire_engine::model::{Fingerprint, Labels, Severity, parse_duration};
 use watchfire_engine::policy::{RoutePolicy, RulePolicy};
 
 /// Series that an explanation shows for one input.
@@ -86,6 +86,9 @@ fn is_meant(alert: &AlertView, text: &str) -> bool {
 struct Acknowledgement {
     /// Who, for the record.
     by: Option<String>,
+    /// How long it holds at most, such as `2h`; none: until the alert gets worse or resolves.
+    #[serde(rename = "for")]
+    lasts: Option<String>,
 }
 
 /// `POST /api/v1/alerts/{fingerprint}/ack`.
@@ -103,12 +106,18 @@ pub(super) async fn acknowledge(
         match serde_json::from_slice(&body) {
             Ok(said) => said,
             Err(error) => {
-                let text = format!("the body must be empty or {{\"by\": \"NAME\"}}: {error}");
+                let text = format!(
+                    "the body must be empty or {{\"by\": \"NAME\", \"for\": \"2h\"}}: {error}"
+                );
                 return problem(StatusCode::BAD_REQUEST, &text);
             }
         }
     };
-    let what = Order::Command(CommandKind::Acknowledge { alert });
+    let lasts = match said.lasts.as_deref().map(parse_duration).transpose() {
+        Ok(lasts) => lasts,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("for: {error}")),
+    };
+    let what = Order::Command(CommandKind::Acknowledge { alert, lasts });
     match order::give(&api, said.by.as_deref(), what).await {
         Ok(()) => Json(json!({ "done": true })).into_response(),
         Err(refusal) => refusal,

@@ -149,6 +149,7 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
         None => (None, None),
     };
     let history = recorder.as_ref().map(|(recorder, _)| recorder.view());
+    let kept = history.clone();
     let over = conditions_over(&engine.0, &generation.borrow());
     let running = pipeline::spawn(pipeline::Parts {
         clock: clock.clone(),
@@ -209,7 +210,12 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
         )),
         tokio::spawn(clean_up(store.clone(), clock.clone(), generation)),
         tokio::spawn(crate::heap::keep_lean()),
-        tokio::spawn(vitals::watch(clock, running.views.clone(), notices.clone())),
+        tokio::spawn(vitals::watch(
+            clock,
+            running.views.clone(),
+            kept,
+            notices.clone(),
+        )),
     ];
     let service = service::Service::of_process();
     service.ready();

@@ -1,11 +1,13 @@
 //! What the agent notices about itself and nobody else would say: turns that are missed again and
-//! again, a notifier that accepts nothing, descriptors that run out, a wall clock that cannot be right.
+//! again, a notifier that accepts nothing, descriptors that run out, a wall clock that cannot be right,
+//! samples that cannot be written.
 //!
 //! Reads the stages' views now and then; tells the engine what holds as [`Condition`]s.
 
 use crate::clock::Clock;
 use crate::pipeline::view::Views;
 use crate::plugin::Notice;
+use crate::store::RecorderView;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,16 +16,18 @@ use watchfire_engine::input::Condition;
 use watchfire_engine::model::{Instance, Labels, Moment, Now, RuleId, Severity, WallTime};
 
 /// Names of what is told here; no other part of the agent raises them.
-pub(super) const NAMES: [&str; 4] = [
+pub(super) const NAMES: [&str; 5] = [
     MISSED_ROUNDS,
     NOTIFIER_FAILING,
     DESCRIPTORS_LOW,
     CLOCK_UNSOUND,
+    HISTORY_DEGRADED,
 ];
 const MISSED_ROUNDS: &str = "watchfire_missed_rounds";
 const NOTIFIER_FAILING: &str = "watchfire_notifier_failing";
 const DESCRIPTORS_LOW: &str = "watchfire_descriptors_low";
 const CLOCK_UNSOUND: &str = "watchfire_clock_unsound";
+const HISTORY_DEGRADED: &str = "watchfire_history_degraded";
 
 /// Time between two looks: a twentieth of the shortest time that is judged here.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
@@ -45,11 +49,17 @@ const STEP_BACK_MS: u64 = 300_000;
 const STEP_FORGOTTEN: Duration = Duration::from_secs(3_600);
 
 /// Looks for as long as it is polled.
-pub(super) async fn watch(clock: Clock, views: Views, notices: mpsc::Sender<Notice>) {
+/// `history`: how the samples on disk fare; None: they are not kept.
+pub(super) async fn watch(
+    clock: Clock,
+    views: Views,
+    history: Option<RecorderView>,
+    notices: mpsc::Sender<Notice>,
+) {
     let mut vitals = Vitals::default();
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let reading = Reading::take(clock.now(), &views);
+        let reading = Reading::take(clock.now(), &views, history.as_ref());
         for condition in vitals.look(&reading) {
             tracing::warn!(
                 alert = %condition.alert,
@@ -72,10 +82,12 @@ struct Reading {
     failing: Vec<(Arc<str>, Option<String>)>,
     /// Open descriptors and their limit; none where the system does not tell.
     descriptors: Option<(u64, u64)>,
+    /// Why samples are not written to disk; none: they are.
+    unwritten: Option<String>,
 }
 
 impl Reading {
-    fn take(now: Now, views: &Views) -> Self {
+    fn take(now: Now, views: &Views, history: Option<&RecorderView>) -> Self {
         let probes = views.probes.borrow();
         let notifiers = views.notifiers.borrow();
         Reading {
@@ -89,6 +101,7 @@ impl Reading {
                 .map(|notifier| (notifier.id.as_str().into(), notifier.error.clone()))
                 .collect(),
             descriptors: descriptors(),
+            unwritten: history.and_then(|history| history.health().degraded),
         }
     }
 }
@@ -123,6 +136,12 @@ impl Vitals {
         }
         if let Some(words) = self.clock_unsound(reading.now) {
             holds.insert((CLOCK_UNSOUND, None), words);
+        }
+        if let Some(reason) = &reading.unwritten {
+            let words = format!(
+                "samples are not written to metrics.db: {reason}; alerting goes on, what is not written is missing after a restart"
+            );
+            holds.insert((HISTORY_DEGRADED, None), words);
         }
 
         let mut changes = Vec::new();
@@ -268,6 +287,7 @@ mod tests {
             skipped: Vec::new(),
             failing: Vec::new(),
             descriptors: Some((100, 1_024)),
+            unwritten: None,
         }
     }
 
@@ -363,6 +383,20 @@ mod tests {
         assert_eq!(look(60, 0), ["+watchfire_clock_unsound"]);
         assert_eq!(look(3_600, 0), [""; 0]);
         assert_eq!(look(3_645, 0), ["-watchfire_clock_unsound"]);
+    }
+
+    #[test]
+    fn samples_that_cannot_be_written_are_told_until_they_can() {
+        let mut vitals = Vitals::default();
+        let mut look = |reason: Option<&str>| {
+            let mut reading = reading(0);
+            reading.unwritten = reason.map(str::to_owned);
+            told(&mut vitals, &reading)
+        };
+        assert_eq!(look(None), [""; 0]);
+        assert_eq!(look(Some("disk full")), ["+watchfire_history_degraded"]);
+        assert_eq!(look(Some("still full")), [""; 0], "said once");
+        assert_eq!(look(None), ["-watchfire_history_degraded"]);
     }
 
     #[test]

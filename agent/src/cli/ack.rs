@@ -8,6 +8,8 @@ use crate::error::Failure;
 use crate::telemetry::printable;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
+use std::time::Duration;
+use watchfire_engine::model::{format_duration, parse_duration};
 
 /// Options of `ack`.
 #[derive(Debug, clap::Args)]
@@ -21,12 +23,19 @@ pub(super) struct Args {
     /// Who acknowledges [default: $USER]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
+    /// It holds so long at most [default: until the alert gets worse or resolves]
+    #[arg(long = "for", value_name = "DURATION", value_parser = |text: &str| parse_duration(text))]
+    lasts: Option<Duration>,
 }
 
 pub(super) fn ack(args: &Args, global: &Global) -> Result<(), Failure> {
     let client = Client::find(global)?;
     let by = args.by.clone().unwrap_or_else(find::user);
     let screen = Screen::of_stdout(global.json);
+    let mut body = json!({ "by": by });
+    if let Some(lasts) = args.lasts {
+        body["for"] = format_duration(lasts).into();
+    }
     let mut done: Vec<Value> = Vec::new();
     let mut failures = String::new();
     Client::block_on(async {
@@ -36,7 +45,7 @@ pub(super) fn ack(args: &Args, global: &Global) -> Result<(), Failure> {
                     for alert in alerts {
                         let fingerprint = alert["fingerprint"].as_str().unwrap_or_default();
                         let path = format!("/api/v1/alerts/{fingerprint}/ack");
-                        match client.post(&path, &json!({ "by": by })).await {
+                        match client.post(&path, &body).await {
                             Ok(_) => done.push(alert),
                             Err(failure) => add(&mut failures, &failure),
                         }
@@ -56,7 +65,9 @@ pub(super) fn ack(args: &Args, global: &Global) -> Result<(), Failure> {
     } else {
         let lines = done.iter().map(|alert| {
             let name = printable(alert["alert"].as_str().unwrap_or("-"));
-            format!("acknowledged {name}: no repeats, escalation and automation until it gets worse or resolves\n")
+            let end = args.lasts.map(|lasts| format!(", for {} at most", format_duration(lasts)));
+            let end = end.unwrap_or_default();
+            format!("acknowledged {name}: no repeats, escalation and automation until it gets worse or resolves{end}\n")
         });
         screen.print(&lines.collect::<String>())?;
     }

@@ -4,6 +4,7 @@
 //! about that probe's interval.
 
 mod hours;
+mod mutes;
 
 use super::file::{At, Place, Role};
 use super::known;
@@ -38,6 +39,7 @@ pub(super) fn warn(config: &Config, raw: &Raw, to: &Reader<'_>) {
     packs(config, raw, to);
     notifiers(config, raw, to);
     hours::warn(config, raw, to);
+    mutes::warn(config, raw, to);
     for (recovery, policy) in raw.recoveries.iter().zip(&config.policy.procedures) {
         let at = recovery
             .cooldown

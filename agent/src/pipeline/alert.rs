@@ -11,6 +11,7 @@
 //! store fails, notifications go out all the same (a full disk is what we must report), but no action
 //! is started without its record.
 
+use super::collect::IDLE_EVERY;
 use super::evaluate::Judged;
 use super::judges::Active;
 use super::note::note;
@@ -289,7 +290,7 @@ impl Alert {
                     Some(_) => None,
                 }
             }
-            CommandKind::Acknowledge { alert } => {
+            CommandKind::Acknowledge { alert, .. } => {
                 let alerts = self.state.alerts();
                 let found = alerts
                     .iter()
@@ -518,7 +519,7 @@ fn longest_interval(generation: &Generation) -> Duration {
             .map_or(Duration::ZERO, |adaptive| adaptive.max);
         live.config.every.max(adaptive)
     });
-    intervals.max().unwrap_or_default()
+    intervals.max().unwrap_or(IDLE_EVERY)
 }
 
 async fn sleep_for(time: Option<Duration>) {

@@ -26,13 +26,19 @@ use watchfire_engine::model::{Now, ProbeId};
 /// not waited for at all.
 pub(super) const GRACE: Duration = Duration::from_millis(100);
 
+/// Time between two rounds of an agent that has no probe. Alerts that are pushed to it repeat, escalate and
+/// leave their groups at rounds too; the same as the default interval of probes.
+pub(super) const IDLE_EVERY: Duration = Duration::from_secs(10);
+
 /// One round's answers.
 #[derive(Debug)]
 pub(super) struct Batch {
     /// What the probes were run under.
     pub generation: Arc<Generation>,
-    /// One a probe.
+    /// One a probe; none: there are no probes.
     pub runs: Vec<Run>,
+    /// When the newest of the runs ended: the time of the round.
+    pub at: Now,
     /// Turns that nobody took since the last batch, because the pipeline was late.
     pub missed: u32,
     /// When the last of the runs ended.
@@ -85,8 +91,10 @@ impl Collect {
         let mut running: JoinSet<Run> = JoinSet::new();
         let mut open: Option<Open> = None;
         let mut missed = 0;
+        let mut idle_turn = Instant::now();
         loop {
             let next_turn = table.next_turn();
+            let idle = (next_turn.is_none() && running.is_empty()).then_some(idle_turn);
             let closes = open.as_ref().map(|round| round.closes);
             tokio::select! {
                 biased;
@@ -123,6 +131,14 @@ impl Collect {
                     if let Some(round) = open.take()
                         && !round.runs.is_empty()
                         && !self.send(&generation, round.runs, &mut missed).await
+                    {
+                        break;
+                    }
+                }
+                () = sleep_until(idle) => {
+                    idle_turn = Instant::now() + IDLE_EVERY;
+                    if self.batches.capacity() > 0
+                        && !self.send(&generation, Vec::new(), &mut missed).await
                     {
                         break;
                     }
@@ -172,8 +188,10 @@ impl Collect {
 
     /// Hands on a batch; waits where evaluation is behind, which makes turns late and counted.
     async fn send(&self, generation: &Arc<Generation>, runs: Vec<Run>, missed: &mut u32) -> bool {
+        let newest = runs.iter().map(|run| run.at).max_by_key(|now| now.at);
         let batch = Batch {
             generation: generation.clone(),
+            at: newest.unwrap_or_else(|| self.clock.now()),
             runs,
             missed: std::mem::take(missed),
             closed: Instant::now(),

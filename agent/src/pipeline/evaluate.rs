@@ -126,12 +126,7 @@ impl Evaluate {
         batch: Batch,
         views: &mut BTreeMap<RuleId, RuleView>,
     ) -> (Judged, oneshot::Receiver<Active>) {
-        let at = batch
-            .runs
-            .iter()
-            .map(|run| run.at)
-            .max_by_key(|now| now.at)
-            .unwrap_or_else(|| unreachable!("collect sends no batch without a run"));
+        let at = batch.at;
         for run in &batch.runs {
             self.absorb(run);
         }

@@ -8,9 +8,12 @@
 //! clear and the raise threshold would resolve an alert that has just begun. [`Judges::settle`] is
 //! called between two rounds.
 
-use super::inputs::{Columns, RuleInputs};
+use super::calls::{all_of, observations};
+use super::collect::IDLE_EVERY;
+use super::inputs::RuleInputs;
+use super::remembered::Remembered;
 use crate::plugin::LiveRule;
-use crate::sandbox::types::{self, CallError, Collection, Needs, Verdicts};
+use crate::sandbox::types::Collection;
 use crate::store::history::{Absorbed, History, Need};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -22,22 +25,14 @@ use watchfire_engine::model::{
 };
 use watchfire_engine::policy::RulePolicy;
 
-/// Instances in one guest call. Bounds what crosses the boundary at once (4 MiB of hostcall fuel)
-/// with room for labels of 400 bytes an instance.
-const INSTANCES_A_CALL: usize = 5_000;
-
-/// As [`INSTANCES_A_CALL`] where the rule remembers: with 4 KiB of each, half of the 4 MiB.
-const REMEMBERING_A_CALL: usize = 500;
-
-/// Raw points in one guest call, 16 bytes each: 2 MiB.
-const POINTS_A_CALL: usize = 128 << 10;
+pub(crate) use super::calls::Ask;
 
 /// What the engine says after a round.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Active {
     /// Severities at which instances fire, by rule.
     pub(crate) firing: HashMap<RuleId, HashMap<Fingerprint, Severities>>,
-    /// Instances that are not plainly ok, pending ones included, by rule.
+    /// Instances that wait for an observation, by rule ([`State::awaited`]).
     pub(crate) awaited: HashMap<RuleId, Vec<Arc<Instance>>>,
     /// Rules with an alert that is not ok, meta-alerts and composites included.
     pub(crate) not_ok: BTreeSet<RuleId>,
@@ -54,11 +49,12 @@ impl Active {
                     .firing
                     .insert(rule.id.clone(), firing.into_iter().collect());
             }
+            let awaited = state.awaited(&rule.id);
+            if !awaited.is_empty() {
+                active.awaited.insert(rule.id.clone(), awaited);
+            }
         }
         active.not_ok = state.not_ok();
-        for rule in &active.not_ok {
-            active.awaited.insert(rule.clone(), state.awaited(rule));
-        }
         active
     }
 }
@@ -66,22 +62,12 @@ impl Active {
 /// One rule's own memory, per instance.
 pub(crate) type Memories = Vec<(Fingerprint, Arc<[u8]>)>;
 
-/// Who calls a rule's component.
-pub(crate) trait Ask {
-    /// One call; `batch` holds at most [`INSTANCES_A_CALL`] instances.
-    fn ask(
-        &self,
-        live: &LiveRule,
-        batch: types::Batch,
-    ) -> impl Future<Output = Result<Verdicts, CallError>> + Send;
-}
-
 /// One rule's running state.
 #[derive(Debug)]
 struct Judge {
     live: Arc<LiveRule>,
     inputs: RuleInputs,
-    memory: HashMap<Fingerprint, Arc<[u8]>>,
+    memory: Remembered,
 }
 
 /// All rules that a component judges, and what they read.
@@ -130,11 +116,7 @@ impl Judges {
     /// The process began anew: of the rules' memory there is what was stored.
     pub(crate) fn restart(&mut self, mut memories: HashMap<RuleId, Memories>) {
         for (id, judge) in &mut self.judges {
-            judge.memory = memories
-                .remove(id)
-                .unwrap_or_default()
-                .into_iter()
-                .collect();
+            judge.memory = Remembered::of(memories.remove(id).unwrap_or_default());
         }
         self.memories = memories;
     }
@@ -151,12 +133,7 @@ impl Judges {
                     inputs: RuleInputs::new(&live.config),
                     memory: match before {
                         Some(judge) => judge.memory,
-                        None => self
-                            .memories
-                            .remove(&id)
-                            .unwrap_or_default()
-                            .into_iter()
-                            .collect(),
+                        None => Remembered::of(self.memories.remove(&id).unwrap_or_default()),
                     },
                     live: live.clone(),
                 },
@@ -230,7 +207,7 @@ impl Judges {
         }
         let asked = rules.iter().map(|(judge, _, columns, _)| {
             let firing = self.active.firing.get(&judge.live.config.id);
-            all_of(ask, judge, columns, firing, at)
+            all_of(ask, &judge.live, &judge.memory, columns, firing, at)
         });
         let answers = futures_util::future::join_all(asked).await;
         let round: Vec<RuleRound> = rules
@@ -302,13 +279,7 @@ impl Judges {
             else {
                 continue;
             };
-            for observation in observations {
-                if let Some(memory) = &observation.memory {
-                    judge
-                        .memory
-                        .insert(observation.instance.fingerprint, memory.clone());
-                }
-            }
+            judge.memory.take(observations);
         }
     }
 }
@@ -334,7 +305,8 @@ fn missing(
             let ends: Vec<Option<bool>> = owners.filter_map(|o| probes.get(o).copied()).collect();
             let mine = |probe: &ProbeId| ends.is_empty() || instance.probes.contains(probe);
             let every = ran.iter().filter(|(probe, _)| mine(probe));
-            let every = *every.map(|(_, every)| every).max()?;
+            let idle = probes.is_empty().then_some(&IDLE_EVERY);
+            let every = *every.map(|(_, every)| every).max().or(idle)?;
             let seen = if ends.iter().all(|end| *end == Some(true)) {
                 Seen::Absent
             } else {
@@ -350,126 +322,6 @@ fn missing(
                 memory: None,
             };
             Some((observation, every))
-        })
-        .collect()
-}
-
-/// Asks the component, in chunks; one failed chunk fails the rule.
-async fn all_of(
-    ask: &impl Ask,
-    judge: &Judge,
-    columns: &Columns,
-    firing: Option<&HashMap<Fingerprint, Severities>>,
-    at: Now,
-) -> Result<Verdicts, CallError> {
-    let a_call = instances_a_call(&judge.live.needs, columns);
-    let mut all = Verdicts::default();
-    let mut from = 0;
-    while from < columns.instances.len() {
-        let to = columns.instances.len().min(from + a_call);
-        let batch = batch_of(judge, columns, firing, at, from..to);
-        let mut part = ask.ask(&judge.live, batch).await?;
-        let first = u32::try_from(from).unwrap_or(u32::MAX);
-        part.notes.iter_mut().for_each(|(at, _)| *at += first);
-        all.breached.append(&mut part.breached);
-        all.values.append(&mut part.values);
-        all.limits.append(&mut part.limits);
-        all.notes.append(&mut part.notes);
-        all.memory.append(&mut part.memory);
-        from = to;
-    }
-    Ok(all)
-}
-
-/// How many instances fit into one call, by what the rule wants of each.
-fn instances_a_call(needs: &Needs, columns: &Columns) -> usize {
-    let most = if needs.memory {
-        REMEMBERING_A_CALL
-    } else {
-        INSTANCES_A_CALL
-    };
-    // Of each input that with the most points: usually all instances have as many.
-    let longest = |input: &Vec<Vec<(u64, f64)>>| input.iter().map(Vec::len).max().unwrap_or(0);
-    let points: usize = columns.points.iter().map(longest).sum();
-    most.min(POINTS_A_CALL / points.max(1)).max(1)
-}
-
-fn batch_of(
-    judge: &Judge,
-    columns: &Columns,
-    firing: Option<&HashMap<Fingerprint, Severities>>,
-    at: Now,
-    part: std::ops::Range<usize>,
-) -> types::Batch {
-    let needs = &judge.live.needs;
-    let instances = &columns.instances[part.clone()];
-    types::Batch {
-        now_ms: at.wall.0,
-        columns: columns
-            .values
-            .iter()
-            .map(|column| column[part.clone()].to_vec())
-            .collect(),
-        active: instances
-            .iter()
-            .map(|instance| {
-                firing
-                    .and_then(|all| all.get(&instance.fingerprint))
-                    .copied()
-                    .unwrap_or_default()
-            })
-            .collect(),
-        labels: if needs.labels {
-            instances
-                .iter()
-                .map(|instance| {
-                    let labels = instance.labels.iter();
-                    labels.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
-                })
-                .collect()
-        } else {
-            Vec::new()
-        },
-        memory: if needs.memory {
-            instances
-                .iter()
-                .map(|i| {
-                    judge
-                        .memory
-                        .get(&i.fingerprint)
-                        .map_or_else(Vec::new, |m| m.to_vec())
-                })
-                .collect()
-        } else {
-            Vec::new()
-        },
-        points: columns
-            .points
-            .iter()
-            .map(|input| input[part.clone()].to_vec())
-            .collect(),
-    }
-}
-
-fn observations(columns: Columns, verdicts: Verdicts) -> Vec<Observation> {
-    let mut notes: HashMap<u32, String> = verdicts.notes.into_iter().collect();
-    let mut memory = verdicts.memory.into_iter();
-    columns
-        .instances
-        .into_iter()
-        .zip(columns.seen)
-        .enumerate()
-        .map(|(at, (instance, seen))| Observation {
-            instance,
-            seen,
-            breached: verdicts.breached.get(at).copied().flatten(),
-            value: verdicts.values.get(at).copied().unwrap_or(f64::NAN),
-            limit: verdicts.limits.get(at).copied().unwrap_or(f64::NAN),
-            note: u32::try_from(at)
-                .ok()
-                .and_then(|at| notes.remove(&at))
-                .map(Into::into),
-            memory: memory.next().filter(|m| !m.is_empty()).map(Into::into),
         })
         .collect()
 }
@@ -528,30 +380,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_rule_wants_bounds_a_call() {
-        let fit = |memory: bool, points: usize| {
-            let needs = Needs {
-                memory,
-                ..Needs::default()
-            };
-            let columns = Columns {
-                points: vec![vec![vec![(0, 0.0); points]; 2]],
-                ..Columns::default()
-            };
-            instances_a_call(&needs, &columns)
-        };
-        assert_eq!(fit(false, 0), INSTANCES_A_CALL);
-        assert_eq!(fit(true, 0), REMEMBERING_A_CALL);
-        assert_eq!(fit(false, 720), 182);
-        assert_eq!(fit(true, POINTS_A_CALL * 2), 1, "never none");
-    }
-
-    #[test]
     fn whose_probe_was_removed_is_absent_from_every_round() {
         let good = Some(true);
         let absent = Some((Seen::Absent, 10));
         assert_eq!(told(&["gone"], &["b"], &[("b", good)]), absent);
         assert_eq!(told(&[], &["b"], &[("b", good)]), absent, "an old record");
         assert_eq!(told(&["gone"], &[], &[("b", good)]), None);
+        assert_eq!(told(&["gone"], &[], &[]), absent, "no probe is left");
     }
 }

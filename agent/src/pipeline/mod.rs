@@ -22,6 +22,9 @@ mod collect;
 mod timetable;
 // Columns of numbers for the rules.
 mod inputs;
+// One component's calls, and its memory.
+mod calls;
+mod remembered;
 // Rules at work; tests and replays drive them too.
 pub(crate) mod judges;
 // Rules.

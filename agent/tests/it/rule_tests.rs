@@ -7,7 +7,7 @@ use std::process::Output;
 
 /// The scenarios of the specification, and our own.
 fn scenarios() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("engine/tests/scenarios/cases")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("engine/tests/it/scenarios/cases")
 }
 
 /// Runs `watchfire` with these words.

@@ -474,7 +474,8 @@ async fn the_small_address_space_runs_the_same_components() {
     let (answer, _) = probe.collect().await;
     assert_eq!(answer.unwrap_err(), CallError::MemoryLimit(64 << 20));
     // Code for the other one is refused, cleanly.
-    let other = artefact("hostile", SandboxSettings::default());
+    let large = Bench::new().sandbox.settings();
+    let other = artefact("hostile", large);
     let refused = bench.sandbox.load("hostile", [0; 32], &other, false);
     assert!(
         matches!(refused, Err(LoadError::Artefact { .. })),
@@ -482,7 +483,7 @@ async fn the_small_address_space_runs_the_same_components() {
     );
     assert_ne!(
         compatibility_key(small).unwrap(),
-        compatibility_key(SandboxSettings::default()).unwrap()
+        compatibility_key(large).unwrap()
     );
 }
 

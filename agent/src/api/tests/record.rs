@@ -75,12 +75,26 @@ async fn an_acknowledgement_says_who() {
     assert_eq!(send(&api, "POST", &path, r#"{"by": "anna"}"#).await.0, 200);
     let (by, what) = order.await.unwrap();
     assert_eq!(&*by, "anna");
-    assert!(matches!(command(what), CommandKind::Acknowledge { alert: of } if of == alert));
+    assert!(
+        matches!(command(what), CommandKind::Acknowledge { alert: of, lasts: None } if of == alert)
+    );
     assert_eq!(
         send(&api, "POST", "/api/v1/alerts/cpu/ack", "").await.0,
         400
     );
     assert_eq!(send(&api, "POST", &path, r#"{"who": "anna"}"#).await.0, 400);
+    assert_eq!(send(&api, "POST", &path, r#"{"for": "soon"}"#).await.0, 400);
+}
+
+#[tokio::test]
+async fn an_acknowledgement_may_say_how_long_it_lasts() {
+    let (api, ends) = wired();
+    let order = obey(ends.commands);
+    let path = format!("/api/v1/alerts/{}/ack", fingerprint("cpu"));
+    assert_eq!(send(&api, "POST", &path, r#"{"for": "2h"}"#).await.0, 200);
+    let hours = Some(Duration::from_secs(7_200));
+    let what = command(order.await.unwrap().1);
+    assert!(matches!(what, CommandKind::Acknowledge { lasts, .. } if lasts == hours));
 }
 
 async fn silence_of(order: tokio::task::JoinHandle<(Arc<str>, Order)>) -> Silence {

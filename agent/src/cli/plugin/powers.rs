@@ -127,11 +127,11 @@ impl Wish {
             ),
             ["files", globs @ ..] if !globs.is_empty() => {
                 let private = |glob: &&&str| {
-                    let below = |folder: &&str| {
-                        let rest = glob.strip_prefix(*folder);
+                    let below = |folder: &str| {
+                        let rest = glob.strip_prefix(folder);
                         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
                     };
-                    glob.starts_with("/*") || PRIVATE.iter().any(|folder| below(&folder))
+                    glob.starts_with("/*") || PRIVATE.iter().any(|folder| below(folder))
                 };
                 (
                     format!("read files: {}", globs.join(", ")),
@@ -178,7 +178,7 @@ impl Wish {
         Wish {
             words,
             care,
-            idle: known && !filled && !POWERS.iter().any(|power| serves(power)),
+            idle: known && !filled && !POWERS.iter().any(serves),
         }
     }
 }
@@ -189,7 +189,7 @@ fn anyone(lines: &[&str]) -> Option<&'static str> {
         let host = line.split_once("://").map_or(*line, |(_, rest)| rest);
         host.starts_with('*') && !host.starts_with("*.") || host.contains("/0")
     };
-    let found = lines.iter().any(|line| open(&line));
+    let found = lines.iter().any(open);
     found.then_some("that is anybody: it can send what it reads anywhere")
 }
 

@@ -127,3 +127,27 @@ fn a_cooldown_that_ends_before_the_verdict() {
         ],
     );
 }
+
+#[test]
+fn inhibitions_that_silence_each_other() {
+    let rules: String = ["disk", "http-a", "http-b"]
+        .iter()
+        .map(|id| format!("[[rule]]\nid = \"{id}\"\nmetric = \"cpu_usage_ratio\"\nconfig = {{ above = {{ warning = 0.9 }} }}\n"))
+        .collect();
+    let with = |inhibits: &str| format!("{HOST}{rules}{inhibits}");
+    check(
+        &with(
+            "[[inhibit]]\nsource = \"disk\"\ntarget = [\"http-*\"]\n[[inhibit]]\nsource = [\"http-b\"]\ntarget = \"disk\"\n",
+        ),
+        &[
+            "20:11 disk and http-b mute each other: while both fire nobody hears of either | remove one of the two inhibitions",
+        ],
+    );
+    // Both sides of one, and one way round: sound.
+    check(
+        &with(
+            "[[inhibit]]\nsource = [\"disk\", \"http-a\"]\ntarget = [\"disk\", \"http-a\"]\n[[inhibit]]\nsource = \"disk\"\ntarget = \"http-b\"\n",
+        ),
+        &[],
+    );
+}

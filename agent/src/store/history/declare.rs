@@ -1,6 +1,6 @@
 //! What the rules need of the past, and how the past of long windows comes in.
 
-use super::entry::Entry;
+use super::entry::{Entry, RingPast};
 use super::{History, Limits, SeriesId};
 use crate::store::long::{Body, Kept, Long, Shape};
 use std::collections::HashMap;
@@ -22,19 +22,29 @@ pub struct Need {
     pub kept: Kept,
 }
 
-/// A question for the past of one window of one series: all its samples in `(until - over, until]`, and
-/// the newest known one before. They go through [`Question::begin`] and come back by [`History::fill`].
+/// A question for the past of one window of one series, or of its ring: all its samples in
+/// `(until - over, until]`, and the newest known one before. They go through [`Question::begin`] and come
+/// back by [`History::fill`].
 #[derive(Clone, Debug)]
 pub struct Question {
     /// Tells the answer to the newest question from one that is no longer waited for.
     number: u64,
     /// Which series.
     pub series: Series,
-    shape: Shape,
+    what: Asked,
     /// A span between two samples longer than this is a gap.
     stale: Duration,
     /// The newest point that belongs to the past; later ones come by themselves.
     pub until: Moment,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    /// The points of a ring, so far back.
+    Points(Duration),
+    /// A longer window.
+    Window(Shape),
 }
 
 /// A window's past, as it is gathered and then handed to [`History::fill`].
@@ -42,25 +52,35 @@ pub struct Question {
 pub struct PastOf {
     number: u64,
     series: Series,
-    shape: Shape,
     stale: Duration,
-    body: Body,
+    gathered: Gathered,
+}
+
+#[derive(Clone, Debug)]
+enum Gathered {
+    Points(Vec<super::Point>),
+    Window(Shape, Body),
 }
 
 impl Question {
     /// How far back.
     pub fn over(&self) -> Duration {
-        self.shape.over
+        match self.what {
+            Asked::Points(over) => over,
+            Asked::Window(shape) => shape.over,
+        }
     }
 
     /// An answer without a sample so far.
     pub fn begin(self) -> PastOf {
         PastOf {
             number: self.number,
-            body: Body::new(self.shape),
             series: self.series,
-            shape: self.shape,
             stale: self.stale,
+            gathered: match self.what {
+                Asked::Points(_) => Gathered::Points(Vec::new()),
+                Asked::Window(shape) => Gathered::Window(shape, Body::new(shape)),
+            },
         }
     }
 }
@@ -68,7 +88,11 @@ impl Question {
 impl PastOf {
     /// Adds a sample later than all others; NaN: not known from then on.
     pub fn push(&mut self, at: Moment, value: f64) {
-        self.body.push(super::Point { at, value }, self.stale);
+        let point = super::Point { at, value };
+        match &mut self.gathered {
+            Gathered::Points(points) => points.push(point),
+            Gathered::Window(_, body) => body.push(point, self.stale),
+        }
     }
 }
 
@@ -125,8 +149,7 @@ impl Declared {
 
 impl History {
     /// Replaces what rules need of the past. Points that no window needs any more are dropped; a new
-    /// window begins with the last two points, one longer than [`Limits::keep_max`] with what is known of
-    /// its past.
+    /// window begins with the last two points, and with what is on disk of its past.
     pub fn declare(&mut self, needs: impl IntoIterator<Item = Need>) {
         self.declared = Declared::of(needs, &self.limits);
         for at in 0..self.entries.len() {
@@ -140,8 +163,8 @@ impl History {
         }
     }
 
-    /// From now on the past of long windows is asked for, and they are unknown until it is in. Without
-    /// this call they begin empty.
+    /// From now on the past of windows is asked for, and they are unknown until it is in; short ones for a
+    /// minute at most. Without this call they begin empty.
     pub fn has_past(&mut self) {
         self.past = true;
     }
@@ -155,22 +178,29 @@ impl History {
                 continue;
             };
             let stale = self.probes.get(&entry.probe).map(|probe| probe.stale);
-            for long in &mut entry.longs {
-                if !long.wants_past() {
-                    continue;
-                }
+            let mut put = |what: Asked| {
                 let number = self.next_question;
-                let question = Question {
+                let taken = ask(Question {
                     number,
                     series: entry.series.clone(),
-                    shape: long.shape(),
+                    what,
                     stale: stale.unwrap_or_default(),
                     until: entry.last.at,
-                };
-                if !ask(question) {
+                });
+                self.next_question += u64::from(taken);
+                taken.then_some(number)
+            };
+            if let RingPast::Wanted { since } = entry.ring_past {
+                let over = self.declared.ring(&entry.series.metric).unwrap_or_default();
+                let Some(number) = put(Asked::Points(over)) else {
                     return;
-                }
-                self.next_question += 1;
+                };
+                entry.ring_past = RingPast::Asked { number, since };
+            }
+            for long in entry.longs.iter_mut().filter(|long| long.wants_past()) {
+                let Some(number) = put(Asked::Window(long.shape())) else {
+                    return;
+                };
                 long.asked(number);
             }
             self.wanting.pop_front();
@@ -185,9 +215,15 @@ impl History {
         let Some(Some(entry)) = self.entries.get_mut(id.0 as usize) else {
             return;
         };
-        for long in &mut entry.longs {
-            if long.shape() == past.shape {
-                return long.fill(past.number, past.body);
+        match past.gathered {
+            Gathered::Points(points) => {
+                let keep = self.declared.ring(&entry.series.metric);
+                entry.fill_ring(past.number, &points, keep);
+            }
+            Gathered::Window(shape, body) => {
+                if let Some(long) = entry.longs.iter_mut().find(|long| long.shape() == shape) {
+                    long.fill(past.number, body);
+                }
             }
         }
     }
@@ -197,8 +233,13 @@ impl History {
     pub(super) fn take_up(&mut self, entry: &mut Entry) -> bool {
         if self.declared.ring(&entry.series.metric).is_none() {
             entry.ring = None;
+            entry.ring_past = RingPast::Known;
         } else if entry.ring.is_none() {
             entry.ring = Some(entry.start_ring());
+            if self.past {
+                let since = entry.last.at;
+                entry.ring_past = RingPast::Wanted { since };
+            }
         }
         let shapes = self.declared.shapes(&entry.series);
         self.counts.long_bytes_reserved -= entry.long_bytes();
@@ -216,7 +257,8 @@ impl History {
             self.counts.long_bytes_reserved = bytes;
             entry.longs.push(Long::new(shape, self.past));
         }
-        entry.longs.iter().any(Long::wants_past)
+        let ring_wants = matches!(entry.ring_past, RingPast::Wanted { .. });
+        ring_wants || entry.longs.iter().any(Long::wants_past)
     }
 }
 

@@ -7,6 +7,29 @@ use std::sync::Arc;
 use std::time::Duration;
 use watchfire_engine::model::{Moment, ProbeId, Series};
 
+/// How long windows of a ring may be unknown because its past is not in yet. Usually it comes before the
+/// next round; a disk that hangs must not keep rules from judging what is seen now.
+const PAST_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// What was before the first point of a ring: on disk, if anywhere.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum RingPast {
+    /// It is in, or there is none to ask for.
+    Known,
+    /// It is to be asked for.
+    Wanted {
+        /// The series' newest point then.
+        since: Moment,
+    },
+    /// It is asked for.
+    Asked {
+        /// The question.
+        number: u64,
+        /// As above.
+        since: Moment,
+    },
+}
+
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) series: Series,
@@ -16,6 +39,8 @@ pub(super) struct Entry {
     pub(super) previous: Option<Point>,
     /// Only where a window needs it.
     pub(super) ring: Option<Box<Ring>>,
+    /// What was before the ring's first point.
+    pub(super) ring_past: RingPast,
     /// Windows longer than the ring.
     pub(super) longs: Vec<Long>,
 }
@@ -33,6 +58,7 @@ impl Entry {
             },
             previous: None,
             ring: None,
+            ring_past: RingPast::Known,
             longs: Vec::new(),
         }
     }
@@ -46,6 +72,8 @@ impl Entry {
                 return false;
             }
             self.previous = Some(self.last);
+        } else if let RingPast::Wanted { since } = &mut self.ring_past {
+            *since = point.at;
         }
         self.last = point;
         if let Some(ring) = &mut self.ring {
@@ -66,6 +94,38 @@ impl Entry {
     /// The window of this shape.
     pub(super) fn long(&self, shape: Shape) -> Option<&Long> {
         self.longs.iter().find(|long| long.shape() == shape)
+    }
+
+    /// Whether the ring's windows are unknown at `at`, because its past is still to come.
+    pub(super) fn waits_for_past(&self, at: Moment) -> bool {
+        match self.ring_past {
+            RingPast::Known => false,
+            RingPast::Wanted { since } | RingPast::Asked { since, .. } => {
+                at.since(since) <= PAST_WAIT_MAX
+            }
+        }
+    }
+
+    /// Puts the past in front of what came since.
+    pub(super) fn fill_ring(&mut self, number: u64, past: &[Point], keep: Option<Duration>) {
+        let awaited =
+            matches!(self.ring_past, RingPast::Asked { number: asked, .. } if asked == number);
+        let Some(ring) = self.ring.as_mut().filter(|_| awaited) else {
+            return;
+        };
+        self.ring_past = RingPast::Known;
+        let mut own = Vec::new();
+        ring.copy_from(Moment(0), &mut own);
+        // A ring that was begun with its series holds an unknown point at 0.
+        own.retain(|point| point.at > Moment(0));
+        let first = own.first().map_or(Moment(u64::MAX), |point| point.at);
+        let before = past.iter().filter(|point| point.at < first);
+        let mut whole = Box::<Ring>::default();
+        before.chain(&own).for_each(|point| whole.push(*point));
+        if let Some(over) = keep {
+            whole.trim(self.last.at - over);
+        }
+        *ring = whole;
     }
 
     /// A ring with what is known.

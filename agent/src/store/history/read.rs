@@ -51,13 +51,14 @@ impl History {
         }
     }
 
-    /// Adds to `into` the points since `since` (exclusive), preceded by one or two before it. Without
-    /// a declared window these are at most the last two.
+    /// Adds to `into` the points since `since` (exclusive), preceded by one or two before it; none as long
+    /// as the past is not known. Without a declared window these are at most the last two.
     pub fn points(&self, id: SeriesId, since: Moment, into: &mut Vec<Point>) {
         let Some(entry) = self.entry(id) else {
             return;
         };
         match &entry.ring {
+            Some(_) if entry.waits_for_past(entry.last.at) => {}
             Some(ring) => ring.copy_from(since, into),
             None => into.extend(entry.previous.into_iter().chain([entry.last])),
         }
@@ -81,6 +82,12 @@ impl History {
             };
             let long = self.entry(id).and_then(|entry| entry.long(shape));
             return long.map_or(f64::NAN, |long| long.aggregate(kind, window));
+        }
+        if self
+            .entry(id)
+            .is_some_and(|entry| entry.ring.is_some() && entry.waits_for_past(entry.last.at))
+        {
+            return f64::NAN;
         }
         self.points(id, window.at - window.over, scratch);
         window::aggregate(kind, scratch, window)

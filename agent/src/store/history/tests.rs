@@ -440,3 +440,116 @@ proptest! {
         }
     }
 }
+
+/// A history that asks for the past, with one series seen at second 1,000, and what it asks.
+fn restarted() -> (History, SeriesId, Question) {
+    let mut history = History::new(Limits::default());
+    history.has_past();
+    history.declare([need("m", 300, Kept::Points)]);
+    let (probe, every) = (probe("p"), Duration::from_secs(10));
+    history.expect(&probe, every);
+    history.absorb(
+        &probe,
+        secs(1_000),
+        &collection(&[("m", &[], 7.0)]),
+        &host(),
+    );
+    let id = history.select("m", &[])[0];
+    let mut asked = Vec::new();
+    history.questions(|question| {
+        asked.push(question);
+        true
+    });
+    assert_eq!(asked.len(), 1);
+    let question = asked.remove(0);
+    assert_eq!(
+        (question.over(), question.until),
+        (Duration::from_secs(300), secs(1_000))
+    );
+    (history, id, question)
+}
+
+fn highest(history: &History, id: SeriesId, at: u64) -> f64 {
+    let window = Window {
+        at: secs(at),
+        over: Duration::from_secs(300),
+        stale: Duration::from_secs(25),
+    };
+    history.aggregate(id, Aggregate::Max, &window, &mut Vec::new())
+}
+
+#[test]
+fn a_short_window_is_unknown_until_its_past_was_read_and_goes_on_from_it() {
+    let (mut history, id, question) = restarted();
+    assert!(highest(&history, id, 1_000).is_nan(), "asked for, not in");
+    let mut back = Vec::new();
+    history.back(id, secs(1_000), Duration::from_secs(300), &mut back);
+    assert_eq!(back, []);
+    history.absorb(
+        &probe("p"),
+        secs(1_010),
+        &collection(&[("m", &[], 8.0)]),
+        &host(),
+    );
+    let mut past = question.begin();
+    for (at, value) in [(600, 90.0), (900, 50.0), (910, 60.0), (1_000, 99.0)] {
+        past.push(secs(at), value);
+    }
+    history.fill(past.clone());
+    // What was seen since counts as it was seen, and what lies before the window does not.
+    assert_eq!(highest(&history, id, 1_010), 60.0);
+    history.back(id, secs(1_010), Duration::from_secs(105), &mut back);
+    let back: Vec<(u64, f64)> = back.iter().map(|p| (p.at.0 / 1_000, p.value)).collect();
+    assert_eq!(
+        back,
+        [
+            (600, 90.0),
+            (900, 50.0),
+            (910, 60.0),
+            (1_000, 7.0),
+            (1_010, 8.0)
+        ]
+    );
+    history.absorb(
+        &probe("p"),
+        secs(1_215),
+        &collection(&[("m", &[], 8.0)]),
+        &host(),
+    );
+    assert_eq!(
+        highest(&history, id, 1_215),
+        8.0,
+        "the past leaves the window"
+    );
+    history.fill(past);
+    assert_eq!(highest(&history, id, 1_215), 8.0, "an answer counts once");
+}
+
+#[test]
+fn a_disk_that_hangs_keeps_a_short_window_from_judging_for_a_minute() {
+    let (mut history, id, question) = restarted();
+    for at in (1_010..=1_060).step_by(10) {
+        history.absorb(
+            &probe("p"),
+            secs(at),
+            &collection(&[("m", &[], 8.0)]),
+            &host(),
+        );
+        assert!(highest(&history, id, at).is_nan(), "at {at}");
+    }
+    history.absorb(
+        &probe("p"),
+        secs(1_070),
+        &collection(&[("m", &[], 8.0)]),
+        &host(),
+    );
+    assert_eq!(highest(&history, id, 1_070), 8.0);
+    let mut past = question.begin();
+    past.push(secs(990), 50.0);
+    history.fill(past);
+    assert_eq!(
+        highest(&history, id, 1_070),
+        50.0,
+        "late is better than never"
+    );
+}

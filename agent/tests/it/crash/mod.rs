@@ -1,4 +1,4 @@
-//! Every effect boundary crashes once (reliability.md 2.3, C1 to C10): the real engine on the real
+//! Every effect boundary crashes once (reliability.md 2.3, C1 to C10; C12 in `quarantine`): the real engine on the real
 //! `state.db`, a simulated world around them, and a comparison with the run that nobody killed.
 //!
 //! Two kinds of runs. In the first the process is back at once, so that what reaches the services must
@@ -7,6 +7,7 @@
 //! meanwhile was not seen, and the promises hold instead: nothing committed is lost, every fire is
 //! followed by a resolve, no attempt runs twice.
 
+mod quarantine;
 mod scenarios;
 mod world;
 

@@ -490,7 +490,7 @@ impl World {
                 let alerts = self.state.alerts();
                 let found = alerts.iter().filter(|a| a.instance.rule.as_str() == *rule);
                 for alert in found.map(|a| a.instance.fingerprint).collect::<Vec<_>>() {
-                    self.command(CommandKind::Acknowledge { alert })?;
+                    self.command(CommandKind::Acknowledge { alert, lasts: None })?;
                 }
             }
             Doing::Silence { rule, from, until } => {

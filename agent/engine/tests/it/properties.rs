@@ -1,9 +1,6 @@
 //! The invariants of alerting.md 1.8 on random scenarios: verdicts, gaps, operators, services, restarts.
 
-#[expect(dead_code, reason = "the tests by hand use the rest")]
-mod common;
-
-use common::*;
+use crate::common::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use watchfire_engine::effect::{Happening, Reason};
@@ -183,6 +180,7 @@ impl Run {
                     self.at,
                     CommandKind::Acknowledge {
                         alert: instance("0").fingerprint,
+                        lasts: None,
                     },
                 );
                 self.note(effects);

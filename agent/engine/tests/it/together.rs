@@ -4,10 +4,8 @@
 use crate::common::*;
 use watchfire_engine::effect::{Reason, Table};
 use watchfire_engine::input::{DeliveryOutcome, DeliveryReport, Input};
-use watchfire_engine::model::{PerSeverity, Severity};
+use watchfire_engine::model::PerSeverity;
 use watchfire_engine::{Effects, Policy, Send};
-
-const CRITICAL: &[Severity] = &[Severity::Critical];
 
 /// Two notifiers hear of groups by rule.
 fn grouped() -> Policy {

@@ -5,10 +5,7 @@
 //! Where we differ: every notifier hears of resolves (`send_resolved` is always on), repeats are told
 //! alert by alert, and what was not delivered is tried again instead of counting as never sent.
 
-#[expect(dead_code, reason = "shared with tests that use another part of it")]
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::collections::BTreeSet;
 use watchfire_engine::input::Input;
 use watchfire_engine::model::{PerSeverity, Severity};

@@ -1,6 +1,6 @@
 //! The native threshold rule: what a rule component would say of one series.
 
-use crate::config::{Limits, RawRule, severity};
+use super::config::{Limits, RawRule, severity};
 use std::collections::BTreeMap;
 use watchfire_engine::model::{Severities, Severity};
 use watchfire_simulate::Answer;

@@ -7,7 +7,7 @@ use watchfire_engine::calendar::Calendar;
 use watchfire_engine::effect::{Event, Happening, Table};
 use watchfire_engine::input::{
     ActionOutcome, ActionReport, Command, CommandKind, DeliveryOutcome, DeliveryReport, Input,
-    Observation, ProbeRun, Round, RuleRound, Seen,
+    Observation, ProbeRun, Round, RuleRound, Seen, Silence,
 };
 use watchfire_engine::model::{
     Instance, Labels, Moment, Now, PerSeverity, RuleId, Severities, Severity, WallTime,
@@ -20,6 +20,10 @@ use watchfire_engine::{Effects, Policy, StartAttempt, State, step};
 
 /// Seconds between rounds.
 pub(crate) const EVERY: u64 = 10;
+
+pub(crate) const CRITICAL: &[Severity] = &[Severity::Critical];
+pub(crate) const WARNING: &[Severity] = &[Severity::Warning];
+pub(crate) const HEALTHY: &[Severity] = &[];
 
 pub(crate) fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -127,6 +131,35 @@ pub(crate) fn observation(instance: &Arc<Instance>, breached: Option<&[Severity]
         limit: f64::NAN,
         note: None,
         memory: None,
+    }
+}
+
+/// A value of the instance `name`.
+pub(crate) fn shows(name: &str, breached: &[Severity]) -> Observation {
+    observation(&instance(name), Some(breached))
+}
+
+/// A service that is there and could not.
+pub(crate) fn failed() -> DeliveryOutcome {
+    DeliveryOutcome::Failed {
+        message: "no".to_owned(),
+        retry_after: None,
+        answered: true,
+    }
+}
+
+/// Of the rule `cpu`, notifications and recovery, in `[from, until)`.
+pub(crate) fn silence(id: &str, from: u64, until: u64) -> Silence {
+    Silence {
+        id: id.into(),
+        rules: vec!["cpu".into()],
+        from: now(from).wall,
+        until: now(until).wall,
+        notify: true,
+        recover: true,
+        owner: "ann".into(),
+        reason: "test".into(),
+        ..Silence::default()
     }
 }
 

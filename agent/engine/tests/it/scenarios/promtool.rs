@@ -5,7 +5,7 @@
 //! 2.42), a value at every evaluation. Left out is where we differ on purpose (alerting.md 1.9): series
 //! that vanish, NaN, restarts.
 
-use crate::driver;
+use super::driver;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::Command;

@@ -1,8 +1,8 @@
 //! One scenario in the world of `watchfire test`, with a native threshold rule in the place of rule
 //! components.
 
-use crate::config::{Config, RawRule, merge};
-use crate::judge;
+use super::config::{Config, RawRule, merge};
+use super::judge;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;

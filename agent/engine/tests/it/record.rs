@@ -1,17 +1,12 @@
 //! Alerts from outside, what was not sent and why, and an engine that begins without its state.
 
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use watchfire_engine::effect::{ActionStep, Event, Happening, Reason};
 use watchfire_engine::input::{CommandKind, Input, Pushed, Silence};
 use watchfire_engine::model::{Instance, Labels, NotifierId, PerSeverity, Severity};
 use watchfire_engine::policy::{EscalationStep, Flapping, InhibitPolicy, Mode, OnMissing};
-
-const CRITICAL: &[Severity] = &[Severity::Critical];
 
 fn push(name: &str, severity: Severity, ttl: u64) -> Pushed {
     let labels = Labels::new([("job", "backup")]).expect("labels");
@@ -68,8 +63,11 @@ fn all_suppressed(events: &[Event]) -> Vec<String> {
     events.iter().filter_map(suppressed).collect()
 }
 
-fn silence(from: u64, until: u64) -> CommandKind {
-    CommandKind::Silence(silence_of("s1", from, until))
+fn quiet(from: u64, until: u64) -> CommandKind {
+    CommandKind::Silence(Silence {
+        recover: false,
+        ..silence("s1", from, until)
+    })
 }
 
 #[test]
@@ -207,7 +205,7 @@ fn a_pushed_alert_is_muted_grouped_and_acknowledged_like_any_other() {
     let high = push("Backup", Severity::High, 900);
     let alert = high.alert.fingerprint;
     pushes(&mut engine, 0, vec![high]);
-    engine.command(5, CommandKind::Acknowledge { alert });
+    engine.command(5, CommandKind::Acknowledge { alert, lasts: None });
     assert_eq!(
         words(&engine.judge(20, false).events),
         ["no repeat high to default: acknowledged by operator"]
@@ -243,7 +241,7 @@ fn a_rule_that_is_configured_takes_its_name_back() {
 #[test]
 fn what_is_not_sent_is_recorded_once_for_each_cause() {
     let mut engine = Engine::new(policy());
-    engine.command(0, silence(0, 100));
+    engine.command(0, quiet(0, 100));
     let onset = engine.judge(0, true);
     let word = "no fire critical to default: silence s1";
     assert_eq!(all_suppressed(&onset.events), [word]);
@@ -259,7 +257,7 @@ fn what_is_not_sent_is_recorded_once_for_each_cause() {
         [""; 0],
         "known over a restart"
     );
-    engine.command(25, CommandKind::Silence(silence_of("s2", 25, 200)));
+    engine.command(25, CommandKind::Silence(silence("s2", 25, 200)));
     assert_eq!(
         all_suppressed(&engine.judge(30, true).events),
         ["no fire critical to default: silence s1, silence s2"],
@@ -279,7 +277,7 @@ fn what_is_not_sent_is_recorded_once_for_each_cause() {
 fn a_resolve_passes_and_is_not_called_suppressed() {
     let mut engine = Engine::new(policy());
     engine.judge(0, true);
-    engine.command(5, silence(0, 1_000));
+    engine.command(5, quiet(0, 1_000));
     assert_eq!(all_suppressed(&engine.judge(10, true).events), [""; 0]);
     let over = engine.judge(20, false);
     assert_eq!(words(&over.events), ["ok (threshold)", "resolve"]);
@@ -334,27 +332,13 @@ fn an_escalation_step_that_an_acknowledgement_holds_back_is_recorded() {
     let mut engine = Engine::new(steps);
     engine.judge(0, true);
     let alert = instance("0").fingerprint;
-    engine.command(5, CommandKind::Acknowledge { alert });
+    engine.command(5, CommandKind::Acknowledge { alert, lasts: None });
     assert_eq!(all_suppressed(&engine.judge(10, true).events), [""; 0]);
     assert_eq!(
         all_suppressed(&engine.judge(20, true).events),
         ["no escalation critical to spare: acknowledged by operator"]
     );
     assert_eq!(all_suppressed(&engine.judge(30, true).events), [""; 0]);
-}
-
-fn silence_of(id: &str, from: u64, until: u64) -> Silence {
-    Silence {
-        id: id.into(),
-        rules: vec!["cpu".into()],
-        from: now(from).wall,
-        until: now(until).wall,
-        notify: true,
-        recover: false,
-        owner: "operator".into(),
-        reason: "test".into(),
-        ..Silence::default()
-    }
 }
 
 /// An engine without its state; `default` folds by the key.

@@ -1,19 +1,13 @@
 //! What the scenarios cannot show: operators, several inputs while a delivery or an attempt is under way,
 //! what is written.
 
-mod common;
-mod together;
-
-use common::*;
+use crate::common::*;
 use std::sync::Arc;
 use std::time::Duration;
 use watchfire_engine::effect::{Happening, Table};
 use watchfire_engine::input::{CommandKind, DeliveryOutcome, Input, RuleRound, Seen};
 use watchfire_engine::model::{Instance, Labels, ProbeId, ProcedureId, RuleId, Severity};
 use watchfire_engine::policy::{InhibitPolicy, Mode};
-
-const CRITICAL: &[Severity] = &[Severity::Critical];
-const WARNING: &[Severity] = &[Severity::Warning];
 
 fn failed(answered: bool, retry_after: Option<u64>) -> DeliveryOutcome {
     DeliveryOutcome::Failed {
@@ -437,4 +431,38 @@ fn who_was_awaited_before_a_restart_is_awaited_after_it_and_can_be_gone() {
     let told = &sends[0].notification.alerts[0];
     assert_eq!(told.end_cause.as_deref(), Some("gone"));
     assert_eq!(engine.state.awaited(&RuleId::new("cpu")), []);
+}
+
+#[test]
+fn a_healthy_instance_with_a_past_is_awaited_after_a_restart_and_loses_its_place_when_it_is_gone() {
+    let mut policy = policy();
+    policy.rules[0].max_instances = 1;
+    let mut engine = Engine::new(policy);
+    engine.judge(0, true);
+    engine.judge(10, false);
+    let cpu = RuleId::new("cpu");
+    assert_eq!(engine.state.awaited(&cpu), [], "its series answers for it");
+    engine.restart(20);
+    let awaited = engine.state.awaited(&cpu);
+    assert_eq!(awaited, [instance("0")]);
+    for at in [20, 30, 40, 50] {
+        let mut absent = observation(&awaited[0], None);
+        absent.seen = Seen::Absent;
+        let other = observation(&instance("1"), Some(&[]));
+        engine.feed(at, round(vec![absent, other]));
+        engine.accept_all(at);
+    }
+    assert_eq!(
+        engine.state.awaited(&cpu),
+        [],
+        "gone: three rounds after the first"
+    );
+    let key = |name: &str| (Table::Alert, instance(name).fingerprint.to_string());
+    assert!(!engine.rows.contains_key(&key("0")));
+    assert!(
+        engine.rows.contains_key(&key("1")),
+        "it holds the last place"
+    );
+    let effects = engine.feed(60, round(vec![observation(&instance("1"), Some(CRITICAL))]));
+    assert_eq!(reasons(&effects.sends), ["fire"], "its place is free");
 }

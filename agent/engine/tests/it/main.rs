@@ -1,0 +1,16 @@
+//! The engine from outside: fed by hand, on random scenarios, in the world of `watchfire test`, against the
+//! originals. One binary, so that a change of the engine costs one build.
+
+mod alertmanager;
+mod by_hand;
+mod common;
+mod corners;
+mod hours;
+mod messages;
+mod properties;
+mod quarantine;
+mod record;
+mod scenarios;
+mod silences;
+mod together;
+mod written;
