@@ -37,12 +37,23 @@ fn collect(folder: &Path, name: &str, files: &mut Vec<(String, Vec<u8>)>) -> Res
         if path.is_dir() {
             collect(&path, &name, files)?;
         } else {
-            let content =
+            let mut content =
                 fs::read(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+            if name.starts_with("sdk/") {
+                without_tests(&mut content);
+            }
             files.push((name, content));
         }
     }
     Ok(())
+}
+
+/// Cuts a source file where its tests begin, which are its end: they are run here, and are a tenth of the pack.
+fn without_tests(source: &mut Vec<u8>) {
+    const TESTS: &[u8] = b"\n#[cfg(test)]\nmod tests {";
+    if let Some(at) = source.windows(TESTS.len()).position(|part| part == TESTS) {
+        source.truncate(at + 1);
+    }
 }
 
 /// The SDK's manifest with the workspace's values in it, and without its lints.

@@ -108,8 +108,6 @@ watchfire_plugin_sdk::rule!(Apdex);
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     #[test]

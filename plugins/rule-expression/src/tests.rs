@@ -1,6 +1,6 @@
 //! What can be written, what it means, and what is said about mistakes.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 

@@ -42,8 +42,6 @@ watchfire_plugin_sdk::rule!(Threshold);
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     #[test]

@@ -109,7 +109,8 @@ pub(super) fn sandbox(services: HostServices) -> Result<Sandbox, Failure> {
 /// Reads a component (see [`read`]) and compiles it, for sandboxes like this one.
 pub(super) async fn compile(file: &Path, sandbox: &Sandbox) -> Result<Compiled, Failure> {
     let (name, component) = read(file)?;
-    let options = sandbox.settings().compile_options();
+    let mut options = sandbox.settings().compile_options();
+    options.push("--foreground");
     let started = Instant::now();
     let artefact = Compiler::of_this_process(options)
         .compile(&component)

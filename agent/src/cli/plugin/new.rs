@@ -75,8 +75,8 @@ pub(super) fn new(args: &Args, global: &Global) -> Result<(), Failure> {
     let folder = args.path.display();
     let source = source(args.lang);
     screen.print(&format!(
-        "wrote {folder}, a {} that works as it stands\n\nchange it:   {folder}/{source}\ntest it:     watchfire plugin test {folder}\nall steps:   {folder}/README.md\n",
-        kind.kind().name()
+        "wrote {folder}, {} that works as it stands\n\nchange it:   {folder}/{source}\ntest it:     watchfire plugin test {folder}\nall steps:   {folder}/README.md\n",
+        kind.with_article()
     ))
 }
 

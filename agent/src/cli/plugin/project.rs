@@ -44,6 +44,16 @@ pub(super) enum KindName {
 }
 
 impl KindName {
+    /// As a sentence has it.
+    pub(super) fn with_article(self) -> &'static str {
+        match self {
+            KindName::Probe => "a probe",
+            KindName::Rule => "a rule",
+            KindName::Notifier => "a notifier",
+            KindName::Action => "an action",
+        }
+    }
+
     pub(super) fn kind(self) -> Kind {
         match self {
             KindName::Probe => Kind::Probe,
