@@ -213,6 +213,8 @@ fn flat(first: Vitals, later: &[Vitals]) {
     let (early, last) = (&later[..third], &later[later.len() - third..]);
     let pss = |all: &[Vitals]| all.iter().map(|v| v.pss_kib).max().unwrap_or(0);
     let open = |all: &[Vitals]| all.iter().map(|v| v.descriptors).max().unwrap_or(0);
+    let trend: Vec<u64> = later.iter().map(|v| v.pss_kib).collect();
+    println!("PSS at each stop, KiB: {trend:?}");
     println!(
         "PSS at the start {} KiB, highest of the first third {}, of the last {}; descriptors {}, {}, {}",
         first.pss_kib,
