@@ -6,6 +6,8 @@
 //! with every change of a hash. Flags and wrappers of the outer build (clippy, coverage, sanitizers)
 //! are meant for the agent and are kept away from the guests.
 
+#[path = "build/author.rs"]
+mod author;
 #[path = "build/target.rs"]
 mod target;
 
@@ -55,6 +57,7 @@ fn build() -> Result<(), String> {
         "agent/build",
         "plugins",
         "plugin-sdk/src",
+        "plugin-sdk/templates",
         "plugin-sdk/Cargo.toml",
         "wit",
         "Cargo.toml",
@@ -94,7 +97,14 @@ fn build() -> Result<(), String> {
         }
     }
     list.push_str("];\n");
-    write(&out.join("stock.rs"), list.as_bytes())
+    write(&out.join("stock.rs"), list.as_bytes())?;
+    let author = author::pack(&root)?;
+    write(
+        &out.join("author.deflate"),
+        &miniz_oxide::deflate::compress_to_vec(&author, PACKING),
+    )?;
+    let size = format!("const AUTHOR_BYTES: usize = {};\n", author.len());
+    write(&out.join("author.rs"), size.as_bytes())
 }
 
 /// Folders under `plugins/` that hold a crate, by name. A folder is named like its package.

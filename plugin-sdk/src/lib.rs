@@ -4,6 +4,9 @@
 //! [`host`], and of those only what the operator granted. This crate turns the contract (the folder `wit` of the
 //! repository) into a trait and a macro for each kind; nothing of the contract's own machinery shows.
 //!
+//! `watchfire plugin new probe-queue` writes a folder with a plugin that works, its tests, and this crate beside it; what
+//! follows is what stands in such a folder.
+//!
 //! # A whole plugin
 //!
 //! `Cargo.toml`:
@@ -92,7 +95,8 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! `cargo test` runs it in milliseconds; `cargo build --release --target wasm32-wasip2` makes the component, ready to
+//! `cargo test` runs it in milliseconds; `cargo build --release --target wasm32-wasip2` makes the component
+//! (`watchfire plugin build` calls it and puts the component beside `Cargo.toml`), ready to
 //! be dropped into the agent's plugin folder:
 //!
 //! ```toml
@@ -103,6 +107,34 @@
 //! grant  = { http = ["http://127.0.0.1:8080"] }
 //! config = { url = "http://127.0.0.1:8080/stats" }
 //! ```
+//!
+//! # From a file to an agent
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `cargo test` | unit tests, natively, against [a mock host](#in-tests-of-your-own) |
+//! | `watchfire plugin test` | builds the component and runs `testdata/NAME/case.toml` in the real sandbox |
+//! | `watchfire plugin check` | what an agent would refuse, what an operator would stumble over |
+//! | `watchfire plugin run` | one real call: its answer, host calls, CPU ticks, peak memory, time; `--fail-if-cpu-over 50ms` for CI |
+//! | `watchfire plugin install` | verified, written whole, renamed into the agent's plugin folder |
+//!
+//! # In tests of your own
+//!
+//! Natively every function of [`host`] is answered by a `mock::Host`: `host.http(…)`, `host.file(…)`, `host.reading(…)`,
+//! `host.command(…)`, `host.tcp(…)` script answers; `requests()`, `runs()`, `controls()`, `state_of(…)` say what the plugin did. What
+//! nobody scripted is denied, as what nobody granted is. Parse and decide in plain functions, and most tests need no host at all.
+//!
+//! # What it may cost
+//!
+//! | | |
+//! |---|---|
+//! | time of a call | probe 5 s, rule 1 s, notifier 15 s, action 60 s; `configure` 2 s |
+//! | CPU time of a call | 500 ms; a probe like the one above takes less than 0.1 ms |
+//! | memory of a call | 64 MiB; the instance is gone afterwards |
+//! | answer | 10,000 samples, 4 MiB |
+//! | host calls | 10,000; log lines 20 a second; `state` 1 MiB |
+//!
+//! `[plugin.NAME] limits = { … }` in the agent's configuration changes the first four.
 //!
 //! # Where to read on
 //!

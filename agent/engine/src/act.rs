@@ -163,7 +163,7 @@ impl Turn<'_> {
         episode: u64,
     ) {
         let now = self.now.at;
-        let allowed = self.host_allows(now);
+        let allowed = self.host_allows(now) && !self.state.unfit.contains(&procedure.id);
         let held = self.is_held_back(procedure);
         let Some(ledger) = self.state.ledgers.get_mut(key) else {
             return;

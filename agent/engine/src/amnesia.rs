@@ -252,6 +252,7 @@ impl Turn<'_> {
             order,
             // It tells nothing that is remembered: the alert needs no row for it.
             covers: Vec::new(),
+            stood_in: false,
         };
         self.state.outbox.entry(place.clone()).or_default().waiting = Some(item);
         self.dirty.slots.insert(place.clone());

@@ -13,6 +13,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Whose message, about what.
+pub(crate) type Key = (NotifierId, Subject);
+
 impl Turn<'_> {
     /// Whether a message that says something of the alert still waits for its delivery.
     pub(crate) fn is_undelivered(&self, notifier: &NotifierId, fingerprint: &Fingerprint) -> bool {
@@ -183,6 +186,7 @@ impl Turn<'_> {
                 .map_or(now, |item| item.next_at.max(now)),
             order: self.state.decided,
             covers,
+            stood_in: false,
         });
         self.dirty.slots.insert(key);
         if let Some(old) = over_taken {
@@ -229,9 +233,11 @@ impl Turn<'_> {
     /// Hands out what is due, one message a place, in the order in which they were decided upon.
     pub(crate) fn dispatch(&mut self) {
         let now = self.now.at;
+        let trials = self.trials();
         let mut due: Vec<(u64, Send)> = Vec::new();
         for (key, slot) in &mut self.state.outbox {
-            if slot.flying.is_some() {
+            let gated = self.state.gates.contains_key(&key.0) && !trials.contains(key);
+            if slot.flying.is_some() || gated {
                 continue;
             }
             let Some(mut item) = slot.waiting.take_if(|item| item.next_at <= now) else {
@@ -284,6 +290,7 @@ impl Turn<'_> {
         let (outcome, message) = match &report.outcome {
             DeliveryOutcome::Accepted { remote_id } => ("accepted", remote_id.clone()),
             DeliveryOutcome::Failed { message, .. } => ("failed", Some(message.clone())),
+            DeliveryOutcome::Quarantined { message, .. } => ("quarantined", Some(message.clone())),
             DeliveryOutcome::Refused { message } => ("refused", Some(message.clone())),
         };
         let delay = self.now.at.since(item.notification.decided_at).as_millis();
@@ -302,6 +309,10 @@ impl Turn<'_> {
                 delay_ms: u64::try_from(delay).unwrap_or(u64::MAX),
             },
         );
+        if !matches!(report.outcome, DeliveryOutcome::Quarantined { .. }) {
+            // It answered, so it is called again; whatever it said.
+            self.state.gates.remove(&key.0);
+        }
         match report.outcome {
             DeliveryOutcome::Accepted { .. } => self.accepted(&key, &item),
             DeliveryOutcome::Failed {
@@ -310,6 +321,9 @@ impl Turn<'_> {
                 ..
             } => {
                 self.failed(&key, item, retry_after, answered);
+            }
+            DeliveryOutcome::Quarantined { retry_after, .. } => {
+                self.quarantined(&key, item, retry_after);
             }
             DeliveryOutcome::Refused { message } => self.refused(&key, &item, &message),
         }
@@ -388,6 +402,11 @@ impl Turn<'_> {
             waiting < FEW,
             retry_after,
         );
+        self.put_back(key, item, wait);
+    }
+
+    /// An attempt was in vain: the message is due again after `wait`, unless a newer one took its place.
+    pub(crate) fn put_back(&mut self, key: &Key, mut item: Item, wait: Duration) {
         let next_at = self.now.at + wait;
         let Some(slot) = self.state.outbox.get_mut(key) else {
             return;
@@ -432,6 +451,11 @@ impl Turn<'_> {
         let instance = meta_instance(meta::DEAD_LETTER, "notifier", key.0.as_str());
         let words = format!("{} refuses messages for good: {message}", key.0);
         self.meta(&instance, Severity::Warning, true, Some(&words.into()));
+        self.stand_in(key, item);
+    }
+
+    /// The fallback gets a copy of what its notifier cannot be told.
+    pub(crate) fn stand_in(&mut self, key: &Key, item: &Item) {
         let Some(fallback) = self.policy.delivery.fallback.clone() else {
             return;
         };

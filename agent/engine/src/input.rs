@@ -4,7 +4,7 @@ use crate::model::{
     Fingerprint, Instance, NotificationId, NotifierId, ProbeId, ProcedureId, RuleId, Severities,
     Severity, WallTime,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,9 @@ pub enum Input {
         /// Notifiers whose service folds messages by their key and drops a resolve of what it does not show.
         receivers: Vec<NotifierId>,
     },
+    /// Procedures whose action may not be called for now; takes the place of what was said before. They start
+    /// nothing until they are no longer among these.
+    Unfit(BTreeSet<ProcedureId>),
     /// The policy of this step is a new one; nothing else happens at this instant.
     Reload,
     /// The host was suspended, or stopped otherwise, for so long.
@@ -130,6 +133,14 @@ pub enum DeliveryOutcome {
         retry_after: Option<Duration>,
         /// Whether a service answered at all (429, 5xx) or the connection failed.
         answered: bool,
+    },
+    /// Try again then: the notifier's component is quarantined, whether this attempt was its last failure or was
+    /// not made for it. Meanwhile the fallback hears of it.
+    Quarantined {
+        /// For people; secrets already masked.
+        message: String,
+        /// Until the component may be tried again.
+        retry_after: Duration,
     },
     /// Never: the service refused for good, or the configuration is wrong.
     Refused {

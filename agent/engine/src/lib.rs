@@ -27,6 +27,7 @@ mod composite;
 mod delivery;
 pub mod effect;
 mod external;
+mod gate;
 mod group;
 pub mod input;
 mod judge;

@@ -69,6 +69,9 @@ pub(crate) struct Item {
     pub(crate) next_at: Moment,
     /// The alerts it tells about, and what it tells of each.
     pub(crate) covers: Vec<Cover>,
+    /// The fallback has a copy, for the notifier's component is quarantined.
+    #[serde(default)]
+    pub(crate) stood_in: bool,
 }
 
 /// One alert of a message.

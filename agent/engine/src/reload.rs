@@ -26,6 +26,7 @@ impl Turn<'_> {
             self.remove_rule(&id);
         }
         self.forget_notifiers();
+        self.open_gates();
         self.end_meta(meta::CARDINALITY);
         let probes_of_failing: Vec<Arc<Instance>> = self.metas_of_removed_rules(&known);
         for instance in probes_of_failing {

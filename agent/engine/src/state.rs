@@ -3,6 +3,7 @@
 use crate::alert::Alert;
 use crate::amnesia::Amnesia;
 use crate::effect::{AlertView, Effects, Table};
+use crate::gate;
 use crate::group::Group;
 use crate::input::Input;
 use crate::model::{
@@ -48,6 +49,10 @@ pub struct State {
     pub(crate) stale_after: BTreeMap<RuleId, Duration>,
     /// The state before this one was lost, and what follows from it is under way.
     pub(crate) amnesia: Option<Amnesia>,
+    /// Notifiers whose component is quarantined, and until when nothing is handed to them.
+    pub(crate) gates: BTreeMap<NotifierId, Moment>,
+    /// Procedures whose action may not be called for now; not stored, the agent says it anew.
+    pub(crate) unfit: BTreeSet<ProcedureId>,
 }
 
 /// All instances of one rule, or of one kind of meta-alert.
@@ -134,14 +139,17 @@ impl State {
             host_starts: VecDeque::new(),
             stale_after: BTreeMap::new(),
             amnesia: None,
+            gates: BTreeMap::new(),
+            unfit: BTreeSet::new(),
         }
     }
 
     /// When [`Input::Timer`] is due: retries, group flushes. None: nothing waits.
     pub fn next_due(&self) -> Option<Moment> {
-        let retries = self.outbox.values().filter_map(|slot| {
+        let retries = self.outbox.iter().filter_map(|((notifier, _), slot)| {
             let waiting = slot.waiting.as_ref()?;
-            slot.flying.is_none().then_some(waiting.next_at)
+            let due = gate::due_behind(self.gates.get(notifier), waiting.next_at);
+            slot.flying.is_none().then_some(due)
         });
         let retries = retries.chain(self.next_expiry());
         if self.unjudged {
@@ -292,6 +300,7 @@ pub fn step(state: &mut State, policy: &Policy, input: Input, now: Now) -> Effec
         Input::Pushed(batch) => turn.pushed(batch),
         Input::Condition(condition) => turn.condition(condition),
         Input::Lost { receivers } => turn.lost(receivers),
+        Input::Unfit(procedures) => turn.state.unfit = procedures,
         Input::Reload => turn.reload(),
         Input::Resumed { lost } => turn.resumed(lost),
     }

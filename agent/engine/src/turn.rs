@@ -68,6 +68,11 @@ impl<'a> Turn<'a> {
     /// Hands out what is due, and writes down what changed.
     pub(crate) fn finish(mut self) -> Effects {
         self.dispatch();
+        if !self.state.gates.is_empty() {
+            self.stand_in_behind_gates();
+            // The copies are due now.
+            self.dispatch();
+        }
         self.forget();
         self.write();
         self.effects

@@ -80,7 +80,7 @@ pub(super) async fn health(State(api): State<Api>) -> Response {
 
 /// `GET /health/live`: the process answers and the pipeline turns. Alerts do not matter.
 pub(super) async fn live(State(api): State<Api>) -> Response {
-    let reason = api.standing();
+    let reason = api.stands();
     let code = if reason.is_none() {
         StatusCode::OK
     } else {
@@ -183,7 +183,7 @@ pub(super) async fn events(State(api): State<Api>) -> Json<Value> {
 impl Api {
     /// The whole in one word.
     fn health(&self) -> Health {
-        if self.standing().is_some() {
+        if self.stands().is_some() {
             return Health::Unhealthy;
         }
         let alerts = self
@@ -217,7 +217,7 @@ impl Api {
     }
 
     /// Why the pipeline does not turn; none: it does.
-    fn standing(&self) -> Option<String> {
+    pub fn stands(&self) -> Option<String> {
         let longest = self.views.pipeline.borrow().longest_interval;
         let limit = standing_after(longest);
         let silent = self.since_turn();
@@ -257,7 +257,7 @@ impl Api {
     }
 
     fn pipeline_part(&self) -> Component {
-        let mut part = Component::new("agent", "pipeline", self.standing());
+        let mut part = Component::new("agent", "pipeline", self.stands());
         if part.message.is_some() {
             part.status = Health::Unhealthy;
         } else if self.views.pipeline.borrow().last_round.is_none() {

@@ -30,7 +30,7 @@ mod views;
 pub use events::{EventSource, EventsError};
 pub use guard::Door;
 pub use serve::{Listener, ServeError, bind_tcp, bind_unix, serve};
-pub use status::{AgentStatus, PluginStatus, PluginUse, Refusal, Rejection};
+pub use status::{AgentStatus, PluginStatus, PluginUse, Quarantine, Refusal, Rejection, UseLimits};
 pub use token::{Token, TokenError};
 
 use crate::config::Config;

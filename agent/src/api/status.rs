@@ -1,5 +1,6 @@
 //! What the program tells of itself beside the views of the stages; filled by whoever wires the parts.
 
+use crate::telemetry::accounts::Account;
 use serde::{Deserialize, Serialize};
 use watchfire_engine::model::WallTime;
 
@@ -54,16 +55,15 @@ pub struct PluginStatus {
     pub rejected: Option<Rejection>,
     /// Why calls are withheld for now.
     pub quarantined: Option<Refusal>,
+    /// Whether `watchfire.lock` names it; none: there is no lock, or it is a stock plugin and needs none.
+    pub locked: Option<bool>,
     /// Grants it asks for; text of a stranger.
     pub wants: Vec<String>,
     /// Where it is used.
     pub uses: Vec<PluginUse>,
-    /// Calls since the start.
-    pub calls: u64,
-    /// Those that failed by the component's own fault.
-    pub failures: u64,
-    /// The last such failure.
-    pub last_failure: Option<String>,
+    /// What all its uses did and cost since the start, earlier versions included; filled in when asked for.
+    #[serde(flatten)]
+    pub account: Account,
 }
 
 /// A file that was refused.
@@ -86,4 +86,37 @@ pub struct PluginUse {
     pub id: String,
     /// What the operator granted, as one would write it.
     pub grants: Vec<String>,
+    /// What the component asks for and has nothing of; it runs with what it has. Text of a stranger.
+    pub not_granted: Vec<String>,
+    /// What its calls may spend; none: it does not run.
+    pub limits: Option<UseLimits>,
+    /// Why its calls are withheld for now.
+    pub quarantined: Option<Quarantine>,
+    /// What it did and cost since the start; filled in when asked for.
+    #[serde(flatten)]
+    pub account: Account,
+}
+
+/// What one call may spend.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UseLimits {
+    /// From call to answer.
+    pub wall_seconds: f64,
+    /// Inside the component.
+    pub cpu_seconds: f64,
+    /// All its memories.
+    pub memory_bytes: u64,
+}
+
+/// Why and how long a use is not called.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// The failure that began it; text of a stranger.
+    pub reason: String,
+    /// Since when.
+    pub since: WallTime,
+    /// When the next call may be made.
+    pub retry_at: WallTime,
+    /// Trials that failed.
+    pub trials: u32,
 }

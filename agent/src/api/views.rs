@@ -1,10 +1,11 @@
 //! `/api/v1/…`: live views of what is configured. No secret leaves: see [`masked`].
 
-use super::Api;
 use super::shape::{self, seconds, time, time_or_null};
+use super::{Api, PluginStatus};
 use crate::config::{Adaptive, Config};
 use crate::pipeline::render::Renderer;
 use crate::sandbox::types::SecretSource;
+use crate::telemetry::accounts::Account;
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Map, Value, json};
@@ -94,21 +95,48 @@ pub(super) async fn recoveries(State(api): State<Api>) -> Json<Value> {
     )
 }
 
-/// `GET /api/v1/plugins`.
+/// `GET /api/v1/plugins`: what is installed, and its accounts as of now.
 pub(super) async fn plugins(State(api): State<Api>) -> Json<Value> {
     let status = api.status.borrow().clone();
+    let accounts = api.metrics.accounts();
     let all = status.plugins.iter().map(|plugin| {
-        let mut shown = json!(plugin);
-        shown["loaded_at"] = time_or_null(plugin.loaded_at);
-        if let Some(rejected) = &plugin.rejected {
-            shown["rejected"]["since"] = time(rejected.since);
+        let mut plugin = plugin.clone();
+        if let Some(of_uses) = accounts.get(&plugin.name) {
+            of_uses.values().for_each(|one| plugin.account.add(one));
+            for used in &mut plugin.uses {
+                used.account = of_uses.get(&used.id).cloned().unwrap_or_default();
+            }
         }
-        if let Some(quarantined) = &plugin.quarantined {
-            shown["quarantined"]["since"] = time(quarantined.since);
-        }
-        shown
+        shown(&plugin)
     });
     Json(all.collect())
+}
+
+/// One component, with times for people.
+fn shown(plugin: &PluginStatus) -> Value {
+    let mut shown = json!(plugin);
+    shown["loaded_at"] = time_or_null(plugin.loaded_at);
+    if let Some(rejected) = &plugin.rejected {
+        shown["rejected"]["since"] = time(rejected.since);
+    }
+    if let Some(quarantined) = &plugin.quarantined {
+        shown["quarantined"]["since"] = time(quarantined.since);
+    }
+    let failure_at = |account: &Account| account.last_failure.as_ref().map(|f| time(f.at));
+    if let Some(at) = failure_at(&plugin.account) {
+        shown["last_failure"]["at"] = at;
+    }
+    for (at, used) in plugin.uses.iter().enumerate() {
+        let shown = &mut shown["uses"][at];
+        if let Some(quarantined) = &used.quarantined {
+            shown["quarantined"]["since"] = time(quarantined.since);
+            shown["quarantined"]["retry_at"] = time(quarantined.retry_at);
+        }
+        if let Some(at) = failure_at(&used.account) {
+            shown["last_failure"]["at"] = at;
+        }
+    }
+    shown
 }
 
 /// `GET /api/v1/alerts`.

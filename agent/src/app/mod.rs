@@ -4,6 +4,7 @@
 mod events;
 mod heartbeat;
 mod plugin_state;
+mod service;
 mod status;
 mod vitals;
 
@@ -15,7 +16,7 @@ use crate::error::Failure;
 use crate::pipeline;
 use crate::plugin::cache::CodeCache;
 use crate::plugin::compile::Compiler;
-use crate::plugin::{Generation, Notice, Reloader, Setup};
+use crate::plugin::{Generation, Notice, Reloader, Setup, ward};
 use crate::sandbox::{self, HostConfig, HostServices, Sandbox, SandboxSettings, TracingLog};
 use crate::store::metrics::Recording;
 use crate::store::{KeepMetrics, OpenError, Opened, Recorder, RecorderView, StateStore};
@@ -116,13 +117,14 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
     };
     let wanted = SandboxSettings {
         small_address_space: config.engine.small_address_space.unwrap_or(false),
+        interpreter: config.engine.interpreter.unwrap_or(false),
     };
     let sandbox = Sandbox::new(wanted, services)?;
     let settings = sandbox.settings();
     let (ask_reload, requests) = mpsc::channel(1);
     let setup = Setup {
         compatibility: sandbox::compatibility_key(settings)?,
-        compiler: Compiler::of_this_process(compile_options(settings)),
+        compiler: Compiler::of_this_process(settings.compile_options()),
         cache: code_cache(&config.agent.data_dir),
         load_config: load_config(options.clone(), environment.clone()),
         sandbox,
@@ -166,11 +168,15 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
         let _ = notices.send(Notice::Condition(condition)).await;
     }
     let (config_in, config_out) = watch::channel(config.clone());
+    let (quarantined_in, quarantined) = watch::channel(Arc::default());
     let status = status::follow(
         generation.clone(),
         metrics.clone(),
         running.views.alerts.clone(),
+        quarantined,
     );
+    let bell = reloader.quarantine_bell();
+    let ward = ward::watch(generation.clone(), bell, notices.clone(), quarantined_in);
     let api = Api::new(api::Sources {
         views: running.views.clone(),
         metrics: metrics.clone(),
@@ -189,6 +195,7 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
 
     let side = vec![
         tokio::spawn(reloader.run()),
+        tokio::spawn(ward),
         tokio::spawn(keep_last_good(
             generation.clone(),
             store.clone(),
@@ -210,9 +217,15 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
             notices.clone(),
         )),
     ];
-    wait_for_end(&ask_reload).await?;
+    let service = service::Service::of_process();
+    service.ready();
+    tokio::select! {
+        ended = wait_for_end(&ask_reload) => ended?,
+        () = service.live(&api) => {}
+    }
 
     tracing::info!("watchfire stops");
+    service.stopping();
     for task in side {
         task.abort();
     }
@@ -339,14 +352,6 @@ fn host_config(config: &Config) -> HostConfig {
     }
 }
 
-fn compile_options(settings: SandboxSettings) -> Vec<&'static str> {
-    let small = settings.small_address_space;
-    small
-        .then_some("--small-address-space")
-        .into_iter()
-        .collect()
-}
-
 /// None: the folder cannot be trusted. The agent runs without, and compiles at each start.
 fn code_cache(data_dir: &Path) -> Option<CodeCache> {
     CodeCache::open(data_dir, CODE_CACHE_BYTES)
@@ -365,7 +370,7 @@ fn conditions_over(state: &State, generation: &Generation) -> Vec<Condition> {
     let over = alerts.iter().filter(|view| {
         let labels = &view.instance.labels;
         match view.instance.rule.as_str() {
-            "watchfire_state_lost" | "watchfire_store_degraded" => true,
+            "watchfire_state_lost" | "watchfire_store_degraded" | ward::QUARANTINED => true,
             name if vitals::NAMES.contains(&name) => true,
             "watchfire_plugin_rejected" => !labels.get("plugin").is_some_and(refused),
             _ => false,

@@ -1,23 +1,29 @@
 //! What the program tells of itself beside the views of the stages: its plugins and its configuration.
 
-use crate::api::{AgentStatus, PluginStatus, PluginUse, Refusal, Rejection};
+use crate::api::{AgentStatus, PluginStatus, PluginUse, Quarantine, Refusal, Rejection, UseLimits};
 use crate::pipeline::view::AlertsView;
-use crate::plugin::{Generation, Origin, Plugin, hex};
+use crate::plugin::{Generation, Origin, Plugin, Quarantined, hex};
+use crate::sandbox::types::{Grants, Kind};
+use crate::sandbox::unmet;
+use crate::telemetry::accounts::Account;
 use crate::telemetry::metrics::Metrics;
 use std::sync::Arc;
 use tokio::sync::watch;
 use watchfire_engine::effect::AlertView;
 
-/// Keeps the status in step with generations and meta-alerts, in a task of its own that ends with them.
+/// Keeps the status in step with generations, meta-alerts and quarantines, in a task of its own that ends
+/// with them.
 pub(super) fn follow(
     mut generation: watch::Receiver<Arc<Generation>>,
     metrics: Arc<Metrics>,
     mut alerts: watch::Receiver<Arc<AlertsView>>,
+    mut quarantined: watch::Receiver<Arc<Vec<Quarantined>>>,
 ) -> watch::Receiver<Arc<AgentStatus>> {
     let first = status(
         &generation.borrow_and_update(),
         &metrics,
         &alerts.borrow_and_update(),
+        &quarantined.borrow_and_update(),
     );
     let (publish, status_out) = watch::channel(Arc::new(first));
     tokio::spawn(async move {
@@ -25,6 +31,7 @@ pub(super) fn follow(
             let changed = tokio::select! {
                 changed = generation.changed() => changed,
                 changed = alerts.changed() => changed,
+                changed = quarantined.changed() => changed,
             };
             if changed.is_err() {
                 return;
@@ -33,6 +40,7 @@ pub(super) fn follow(
                 &generation.borrow_and_update(),
                 &metrics,
                 &alerts.borrow_and_update(),
+                &quarantined.borrow_and_update(),
             );
             publish.send_replace(Arc::new(next));
         }
@@ -40,7 +48,12 @@ pub(super) fn follow(
     status_out
 }
 
-fn status(generation: &Generation, metrics: &Metrics, alerts: &AlertsView) -> AgentStatus {
+fn status(
+    generation: &Generation,
+    metrics: &Metrics,
+    alerts: &AlertsView,
+    quarantined: &[Quarantined],
+) -> AgentStatus {
     let meta = |name: &str| {
         let found = alerts
             .alerts
@@ -52,6 +65,16 @@ fn status(generation: &Generation, metrics: &Metrics, alerts: &AlertsView) -> Ag
     metrics
         .config_valid
         .set_flag(meta("watchfire_config_invalid").is_none());
+    metrics
+        .plugin_quarantined
+        .replace(generation.uses().map(|used| {
+            let of_it = |q: &&Quarantined| q.kind == used.kind && *q.id == *used.id;
+            let held = quarantined.iter().any(|q| of_it(&q));
+            (
+                [used.plugin.to_string(), used.id.to_owned()],
+                f64::from(u8::from(held)),
+            )
+        }));
     AgentStatus {
         scheduled: true,
         config_loaded_at: generation
@@ -70,7 +93,7 @@ fn status(generation: &Generation, metrics: &Metrics, alerts: &AlertsView) -> Ag
             .plugins
             .plugins
             .iter()
-            .map(|(name, plugin)| one(name, plugin, generation, metrics))
+            .map(|(name, plugin)| one(name, plugin, generation, quarantined))
             .collect(),
     }
 }
@@ -79,10 +102,10 @@ fn one(
     name: &Arc<str>,
     plugin: &Plugin,
     generation: &Generation,
-    metrics: &Metrics,
+    quarantined: &[Quarantined],
 ) -> PluginStatus {
     let running = plugin.running.as_deref();
-    let (calls, failures) = metrics.calls_of(name);
+    let held: Vec<&Quarantined> = quarantined.iter().filter(|q| q.plugin == *name).collect();
     PluginStatus {
         name: name.to_string(),
         version: running.map(|installed| installed.description.version.clone()),
@@ -108,17 +131,40 @@ fn one(
             reason: rejection.reason.to_string(),
             since: rejection.since,
         }),
-        quarantined: None,
+        quarantined: held
+            .iter()
+            .map(|q| q.held.since)
+            .min()
+            .map(|since| Refusal {
+                message: held
+                    .iter()
+                    .map(|q| q.to_string())
+                    .collect::<Vec<_>>()
+                    .join("; "),
+                since,
+            }),
+        locked: locked(name, plugin, generation),
         wants: running.map_or_else(Vec::new, |installed| installed.description.wants.clone()),
-        uses: uses(name, generation),
-        calls,
-        failures,
-        last_failure: None,
+        uses: uses(name, generation, &held),
+        account: Account::default(),
     }
 }
 
-fn uses(name: &Arc<str>, generation: &Generation) -> Vec<PluginUse> {
+/// Whether the lock names what runs, or the file that would like to; none: no lock is asked.
+fn locked(name: &str, plugin: &Plugin, generation: &Generation) -> Option<bool> {
+    let lock = generation.config.lock.as_ref()?;
+    let running = plugin.running.as_ref();
+    if running.is_some_and(|installed| installed.origin == Origin::Stock) {
+        return None;
+    }
+    let sha256 = running.map(|installed| &installed.sha256)?;
+    Some(lock.refusal(name, sha256).is_none())
+}
+
+fn uses(name: &Arc<str>, generation: &Generation, held: &[&Quarantined]) -> Vec<PluginUse> {
     let config = &generation.config;
+    let running = generation.plugins.running(name);
+    let wants = running.map(|installed| &installed.description.wants);
     let of = generation
         .status
         .iter()
@@ -126,27 +172,42 @@ fn uses(name: &Arc<str>, generation: &Generation) -> Vec<PluginUse> {
     of.map(|status| {
         let id = &*status.id;
         let grants = match status.kind {
-            crate::sandbox::types::Kind::Probe => config
-                .probes
-                .iter()
-                .find(|p| p.id.as_str() == id)
-                .map(|p| p.grant.lines()),
-            crate::sandbox::types::Kind::Rule => None,
-            crate::sandbox::types::Kind::Notifier => config
-                .notifiers
-                .iter()
-                .find(|n| n.id.as_str() == id)
-                .map(|n| n.grant.lines()),
-            crate::sandbox::types::Kind::Action => config
-                .recoveries
-                .iter()
-                .find(|r| r.id.as_str() == id)
-                .map(|r| r.grant.lines()),
+            Kind::Probe => {
+                let table = config.probes.iter().find(|p| p.id.as_str() == id);
+                table.map(|p| &*p.grant)
+            }
+            Kind::Rule => None,
+            Kind::Notifier => {
+                let table = config.notifiers.iter().find(|n| n.id.as_str() == id);
+                table.map(|n| &*n.grant)
+            }
+            Kind::Action => {
+                let table = config.recoveries.iter().find(|r| r.id.as_str() == id);
+                table.map(|r| &*r.grant)
+            }
         };
+        let wants = wants.map_or(&[][..], Vec::as_slice);
+        let not_granted = unmet(wants, grants.unwrap_or(&Grants::default()));
+        let mut running = generation.uses();
+        let running = running.find(|used| used.kind == status.kind && used.id == id);
+        let held = held.iter().find(|q| q.kind == status.kind && *q.id == *id);
         PluginUse {
             kind: status.kind.name().to_owned(),
             id: id.to_owned(),
-            grants: grants.unwrap_or_default(),
+            grants: grants.map(Grants::lines).unwrap_or_default(),
+            not_granted: not_granted.into_iter().map(str::to_owned).collect(),
+            limits: running.map(|used| UseLimits {
+                wall_seconds: used.limits.wall.as_secs_f64(),
+                cpu_seconds: used.limits.cpu.as_secs_f64(),
+                memory_bytes: used.limits.memory_bytes as u64,
+            }),
+            quarantined: held.map(|q| Quarantine {
+                reason: q.held.reason.to_string(),
+                since: q.held.since,
+                retry_at: q.held.retry_at,
+                trials: q.held.trials,
+            }),
+            account: Account::default(),
         }
     })
     .collect()

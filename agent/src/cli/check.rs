@@ -37,7 +37,9 @@ pub(super) fn check(args: &Args, global: &Global) -> Result<(), Failure> {
                 count(config.recoveries.len(), "recovery procedure"),
             );
             let files = config.source.files.clone();
-            (summary, Vec::new(), loaded.warnings, files)
+            let mut warnings = loaded.warnings;
+            warnings.extend(refused_plugins(config));
+            (summary, Vec::new(), warnings, files)
         }
         Err(rejected) => {
             let (errors, warnings) = rejected
@@ -75,4 +77,29 @@ pub(super) fn check(args: &Args, global: &Global) -> Result<(), Failure> {
         screen.print(&text)?;
     }
     if failed { Err(Failure::said()) } else { Ok(()) }
+}
+
+/// Files of the plugin folder that the lock keeps from running. A folder that cannot be read is none: the
+/// configuration may be checked elsewhere than it is used, and by another user.
+fn refused_plugins(config: &config::Config) -> Vec<config::Finding> {
+    let refused = super::plugin::violations(config).unwrap_or_default();
+    let refused = refused.into_iter().filter(|refused| refused.by_lock);
+    let finding = |refused: super::plugin::Violation| config::Finding {
+        level: config::Level::Warning,
+        file: config
+            .agent
+            .plugins_dir
+            .join(format!("{}.wasm", refused.name)),
+        line: 0,
+        column: 0,
+        key: String::new(),
+        message: format!(
+            "plugin {:?} does not run: {}",
+            &*refused.name, refused.reason
+        ),
+        help: None,
+        text: String::new(),
+        width: 0,
+    };
+    refused.map(finding).collect()
 }

@@ -14,6 +14,12 @@ pub struct Args {
     /// Compile for an engine that reserves little address space.
     #[arg(long)]
     pub small_address_space: bool,
+    /// Somebody waits: at the priority of whoever asked.
+    #[arg(long)]
+    pub foreground: bool,
+    /// Compile for the interpreter.
+    #[arg(long)]
+    pub interpreter: bool,
 }
 
 /// Limits this process, compiles, writes the artefact to standard output. A refusal is one line on
@@ -29,11 +35,13 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn compile(args: &Args) -> Result<(), String> {
-    limit_this_process().map_err(|error| format!("cannot limit the compiling process: {error}"))?;
+    limit_this_process(args.foreground)
+        .map_err(|error| format!("cannot limit the compiling process: {error}"))?;
     let component = read(args.component.as_deref())
         .map_err(|error| format!("cannot read the component: {error}"))?;
     let settings = sandbox::Settings {
         small_address_space: args.small_address_space,
+        interpreter: args.interpreter,
     };
     let artefact = sandbox::compile(&component, settings).map_err(|error| one_line(&error))?;
     let mut out = std::io::stdout().lock();

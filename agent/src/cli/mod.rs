@@ -127,7 +127,7 @@ enum Command {
     Incident(incident::Args),
     /// History of the running agent
     Events(events::Args),
-    /// Plugins: list, inspect, build, run
+    /// Plugins: what runs, what a file could reach, write, build, test and install one
     #[command(subcommand)]
     Plugin(plugin::Command),
     /// Print a script that completes this command line in a shell

@@ -13,6 +13,8 @@ pub(super) enum Role {
     Include,
     /// A pack inside the binary: its rules yield to rules of the same id.
     Pack,
+    /// `watchfire.lock`: no tables of the configuration.
+    Lock,
 }
 
 /// One text.

@@ -5,6 +5,7 @@ use super::environment::Environment;
 use super::file::{At, Draft, Files, Role, SourceFile};
 use super::finding::{Finding, Level};
 use super::include;
+use super::lock::{self, LOCK_FILE, Lock};
 use super::model::{Config, Source};
 use super::read::{MISTAKES_MAX, Reader, nearest};
 use super::{raw, resolve, syntax, warn};
@@ -92,7 +93,7 @@ pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Loaded, Re
             .find(|file| file.exists()),
     };
     match main {
-        Some(main) => Joined::of(main)?.resolve(environment),
+        Some(main) => Joined::of(main)?.with_lock().resolve(environment),
         None => from_texts(&[], environment),
     }
 }
@@ -151,10 +152,10 @@ pub fn from_texts(
         .map(|(index, (path, text))| SourceFile {
             path: path.clone(),
             text: text.clone(),
-            role: if index == 0 {
-                Role::Main
-            } else {
-                Role::Include
+            role: match path.file_name() {
+                _ if index == 0 => Role::Main,
+                Some(name) if name == LOCK_FILE => Role::Lock,
+                _ => Role::Include,
             },
         });
     let main = files.next().unwrap_or_else(|| SourceFile {
@@ -193,10 +194,12 @@ struct Wanted {
 impl Joined {
     /// Reads a main file and everything that it asks for.
     fn of(main: PathBuf) -> Result<Self, Rejected> {
-        let text = read_file(&main).map_err(|finding| Rejected {
-            mistakes: vec![*finding],
-            files: vec![main.clone()],
-        })?;
+        let text = read_file(&main)
+            .and_then(|text| not_blank(&main, text))
+            .map_err(|finding| Rejected {
+                mistakes: vec![*finding],
+                files: vec![main.clone()],
+            })?;
         let mut joined = Joined::new(SourceFile {
             path: main,
             text,
@@ -205,6 +208,28 @@ impl Joined {
         joined.include();
         joined.packs();
         Ok(joined)
+    }
+
+    /// Takes in the lock that lies beside the main file, if any.
+    fn with_lock(mut self) -> Self {
+        let path = Lock::beside(&self.files.0[0].path);
+        // A link to nowhere is no missing file: without its lock everything would run.
+        if std::fs::symlink_metadata(&path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+        {
+            return self;
+        }
+        match read_file(&path) {
+            Ok(text) => self.files.0.push(SourceFile {
+                path,
+                text,
+                role: Role::Lock,
+            }),
+            Err(finding) => {
+                self.findings.push(*finding);
+                self.missing.push(path);
+            }
+        }
+        self
     }
 
     fn new(main: SourceFile) -> Self {
@@ -319,13 +344,16 @@ impl Joined {
                 only_main(&reader, index, parsed[index].get_ref());
             }
         }
-        let parts = parsed
-            .iter()
-            .enumerate()
-            .map(|(index, table)| (index, table.get_ref()))
-            .collect();
+        let is_lock = |index: usize| files.0[index].role == Role::Lock;
+        let tables = parsed.iter().map(|table| table.get_ref()).enumerate();
+        let parts = tables.filter(|(index, _)| !is_lock(*index)).collect();
         let raw = raw::read(&reader.root(parts));
-        let config = resolve::resolve(&raw, &reader, environment, self.source(), None);
+        let mut config = resolve::resolve(&raw, &reader, environment, self.source(), None);
+        if let Some(index) = (0..files.0.len()).find(|index| is_lock(*index)) {
+            let table = parsed[index].get_ref();
+            let lock = lock::read(&reader, &files.0[index], index, table);
+            config.lock = Some(Arc::new(lock));
+        }
         let mut drafts = std::mem::take(&mut self.drafts);
         drafts.extend(reader.into_drafts());
         let mut mistakes = std::mem::take(&mut self.findings);
@@ -460,6 +488,27 @@ fn read_file(path: &Path) -> Result<Arc<str>, Box<Finding>> {
         FILE_BYTES_MAX,
         "split it and include the parts: [agent] include = [\"conf.d/*.toml\"]",
     )
+}
+
+/// Refuses a file without a word in it. It would hold, and take every probe and rule away; what empties a file is
+/// an editor that died, a full disk or a template without values.
+fn not_blank(path: &Path, text: Arc<str>) -> Result<Arc<str>, Box<Finding>> {
+    if !text.trim().is_empty() {
+        return Ok(text);
+    }
+    Err(Box::new(Finding {
+        level: Level::Error,
+        file: path.to_owned(),
+        line: 0,
+        column: 0,
+        key: String::new(),
+        message: "the file is empty".to_owned(),
+        help: Some(
+            "write what to monitor, or one comment where the defaults are wanted".to_owned(),
+        ),
+        text: String::new(),
+        width: 0,
+    }))
 }
 
 /// Reads a text of at most `bytes_max`; `help` says what to do with a larger one.

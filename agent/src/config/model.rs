@@ -1,5 +1,6 @@
 //! The configuration after everything in it was checked: what the rest of the agent works with.
 
+use super::lock::Lock;
 use crate::sandbox::types::{CommandSpec, Grants, Kind, Limits, MailServer, SecretSource};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,6 +36,8 @@ pub struct Config {
     pub heartbeat: Option<HeartbeatConfig>,
     /// `[plugin.NAME]`: per component.
     pub plugins: BTreeMap<String, PluginConfig>,
+    /// `watchfire.lock`; none: there is none, and every file of the plugin folder may run.
+    pub lock: Option<Arc<Lock>>,
     /// `[defaults]`: for dropped-in probes without a table.
     pub defaults: ProbeDefaults,
     /// `[[probe]]`.
@@ -129,6 +132,8 @@ pub enum LogFormat {
 pub struct EngineConfig {
     /// None: chosen at start by a trial.
     pub small_address_space: Option<bool>,
+    /// None: only where memory cannot be made executable.
+    pub interpreter: Option<bool>,
 }
 
 /// `[retention]`.

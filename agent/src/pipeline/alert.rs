@@ -14,19 +14,20 @@
 use super::collect::IDLE_EVERY;
 use super::evaluate::Judged;
 use super::judges::Active;
+use super::note::note;
 use super::report::{Report, together};
-use super::shown::{Shown, count_by_state, procedures, raised_to, step_name};
+use super::shown::{Shown, count_by_state, procedures, raised_to};
 use super::view::{AlertsView, CommandRequest, Order, PipelineView, RecoveryView};
 use crate::clock::{Clock, SuspendWatch};
 use crate::plugin::{Generation, Notice};
 use crate::store::{Commit, EventType, NewEvent, StateStore};
 use crate::telemetry::metrics::Metrics;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use watchfire_engine::effect::{Event, Happening};
 use watchfire_engine::input::{
     ActionOutcome, ActionReport, Command, CommandKind, Condition, DeliveryOutcome, DeliveryReport,
 };
@@ -143,6 +144,7 @@ impl Alert {
             drop_changed_rules(&mut round.rules, &generation, current);
         }
         let missed = round.missed;
+        self.tell_unfit(current, at, shown).await;
         let effects = step(
             &mut self.state,
             &current.config.policy,
@@ -173,6 +175,19 @@ impl Alert {
         self.pipeline.send_replace(Arc::new(shown.pipeline.clone()));
         if changed || !self.alerts.borrow().alerts.is_empty() {
             self.publish(current, shown);
+        }
+    }
+
+    /// Says which actions are quarantined now, so that their procedures spend no attempt on them.
+    async fn tell_unfit(&mut self, current: &Arc<Generation>, at: Now, shown: &mut Shown) {
+        let actions = current.actions.iter();
+        let unfit = actions.filter(|(_, live)| live.quarantine.wait().is_some());
+        let unfit: BTreeSet<_> = unfit.map(|(id, _)| id.clone()).collect();
+        if unfit != shown.unfit {
+            shown.unfit.clone_from(&unfit);
+            let policy = &current.config.policy;
+            let effects = step(&mut self.state, policy, Input::Unfit(unfit), at);
+            self.carry_out(effects, current, at, shown).await;
         }
     }
 
@@ -338,7 +353,7 @@ impl Alert {
             attempts,
         } = effects;
         for event in &events {
-            self.note(event, shown);
+            note(event, &self.metrics, shown);
         }
         let durable = if records.is_empty() && events.is_empty() {
             true
@@ -434,118 +449,6 @@ impl Alert {
             summary: error.unwrap_or("state is durable again").into(),
         };
         shown.own_reports.push_front(Report::Condition(condition));
-    }
-
-    /// Counts and logs one event, and keeps what the recovery view shows of it.
-    fn note(&self, event: &Event, shown: &mut Shown) {
-        let alert = event.alert.as_str();
-        match &event.what {
-            Happening::Transition {
-                from,
-                to,
-                value,
-                cause,
-                suppressed_by,
-            } => {
-                self.metrics.transitions.with([to.as_str()]).inc();
-                shown
-                    .untold
-                    .transition(event, from, to, suppressed_by.is_some());
-                tracing::info!(
-                    alert,
-                    from,
-                    to,
-                    value,
-                    cause,
-                    suppressed_by,
-                    "alert changed"
-                );
-            }
-            Happening::Queued {
-                notifier,
-                id,
-                reason,
-                severity,
-            } => {
-                let severity = severity.map_or("none", Severity::name);
-                tracing::info!(alert, %notifier, %id, reason = reason.name(), severity, "notification queued");
-            }
-            Happening::Delivered {
-                notifier,
-                id,
-                reason,
-                severity,
-                attempt,
-                outcome,
-                message,
-                delay_ms,
-            } => {
-                let notifications = &self.metrics.notifications;
-                notifications
-                    .with([notifier.as_str(), reason.name(), outcome])
-                    .inc();
-                let fine = *outcome == "accepted";
-                if fine {
-                    let severity = severity.map_or("none", Severity::name);
-                    let delay = Duration::from_millis(*delay_ms);
-                    self.metrics
-                        .acceptance_delay
-                        .with([severity])
-                        .observe_time(delay);
-                    tracing::info!(alert, %notifier, %id, reason = reason.name(), attempt, delay_ms, "notification delivered");
-                } else {
-                    tracing::warn!(alert, %notifier, %id, reason = reason.name(), attempt, outcome, message, "notification not delivered");
-                }
-            }
-            Happening::Superseded { notifier, id, by } => {
-                tracing::info!(alert, %notifier, %id, by = by.name(), "notification superseded");
-            }
-            Happening::Suppressed {
-                notifier,
-                reason,
-                severity,
-                by,
-            } => {
-                let notifier = notifier.as_ref().map_or("none", |id| id.as_str());
-                self.metrics
-                    .suppressed
-                    .with([notifier, reason.name()])
-                    .inc();
-                let severity = severity.map_or("none", Severity::name);
-                tracing::info!(
-                    alert,
-                    notifier,
-                    reason = reason.name(),
-                    severity,
-                    by,
-                    "notification suppressed"
-                );
-            }
-            Happening::DeadLetter {
-                notifier,
-                id,
-                message,
-            } => {
-                tracing::error!(alert, %notifier, %id, message, "notification given up");
-            }
-            Happening::Action {
-                procedure,
-                attempt,
-                step,
-                message,
-            } => {
-                let name = step_name(*step);
-                self.metrics
-                    .recovery_attempts
-                    .with([procedure.as_str(), name])
-                    .inc();
-                tracing::info!(alert, %procedure, attempt, step = name, message, "recovery");
-                shown.action(event, procedure, *attempt, *step, message);
-            }
-            Happening::Operator { by, did } => tracing::info!(by, did, "operator"),
-            Happening::Missed { rounds } => tracing::warn!(rounds, "rounds missed"),
-            Happening::Back { from } => tracing::info!(from, "back"),
-        }
     }
 
     fn publish(&mut self, current: &Generation, shown: &mut Shown) {

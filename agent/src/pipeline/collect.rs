@@ -6,6 +6,7 @@
 //! A round is what falls due together. It closes when all its probes have answered, or [`GRACE`] after
 //! it opened; whoever answers later makes a batch of its own, so that a slow target delays nobody.
 
+use super::called::Caller;
 use super::timetable::{Ended, Start, Timetable};
 use super::view::ProbeView;
 use crate::clock::Clock;
@@ -166,9 +167,16 @@ impl Collect {
                             .waits_for
                             .insert(probe);
                         }
-                        let clock = self.clock.clone();
+                        let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
                         running.spawn(async move {
-                            let (result, cost) = live.probe.collect().await;
+                            let caller = Caller {
+                                kind: Kind::Probe,
+                                plugin: &live.config.plugin,
+                                id: live.config.id.as_str(),
+                                quarantine: &live.quarantine,
+                                metrics: &metrics,
+                            };
+                            let (result, cost) = caller.call(live.probe.collect()).await;
                             Run { at: clock.now(), live, every, result, cost }
                         });
                     }
@@ -211,7 +219,8 @@ impl Collect {
             .with([id])
             .observe_time(run.cost.wall);
         metrics.samples.with([id]).add_count(samples);
-        metrics.plugin_call(&run.live.config.plugin, Kind::Probe, id, outcome, &run.cost);
+        let plugin_samples = metrics.plugin_samples.with([&run.live.config.plugin, id]);
+        plugin_samples.add_count(samples);
         match &run.result {
             // An error that repeats unchanged is logged once; the metric counts on.
             Err(error) if before == Some(error.to_string().as_str()) => {}

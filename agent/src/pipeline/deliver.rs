@@ -4,6 +4,7 @@
 //! in order, and one that hangs delays no other. It decides nothing: no retry, no back-off, no
 //! dead letter; those are the engine's.
 
+use super::called::Caller;
 use super::render::Renderer;
 use super::report::Report;
 use super::view::NotifierView;
@@ -118,7 +119,9 @@ impl Deliver {
                     view.last_success = Some(self.clock.now().wall);
                     view.error = None;
                 }
-                DeliveryOutcome::Failed { message, .. } | DeliveryOutcome::Refused { message } => {
+                DeliveryOutcome::Failed { message, .. }
+                | DeliveryOutcome::Quarantined { message, .. }
+                | DeliveryOutcome::Refused { message } => {
                     view.failed += 1;
                     view.error = Some(message.clone());
                 }
@@ -168,10 +171,23 @@ async fn attempt(
     };
     let renderer = Renderer::new(&generation.config);
     let message = renderer.message(&send.notification, &live.config);
-    let (result, cost) = live.notifier.notify(message).await;
-    let outcome = result.as_ref().map_or_else(CallError::name, |_| "ok");
-    let plugin = &live.config.plugin;
-    metrics.plugin_call(plugin, Kind::Notifier, notifier.as_str(), outcome, &cost);
+    let caller = Caller {
+        kind: Kind::Notifier,
+        plugin: &live.config.plugin,
+        id: notifier.as_str(),
+        quarantine: &live.quarantine,
+        metrics,
+    };
+    let (result, cost) = caller.call(live.notifier.notify(message)).await;
+    if let Err(error) = &result
+        && let Some(retry_after) = live.quarantine.wait()
+    {
+        // Not called, or its last failure before it is not called any more: others hear of it meanwhile.
+        return DeliveryOutcome::Quarantined {
+            message: error.to_string(),
+            retry_after,
+        };
+    }
     outcome_of(result.map(|receipt| receipt.remote_id), cost.answers > 0)
 }
 

@@ -3,6 +3,7 @@
 //! Owns the [`Judges`]. In come batches; out goes one [`Judged`] for each. It waits for the alert
 //! stage's answer before it takes the next batch.
 
+use super::called::Caller;
 use super::collect::{Batch, Run};
 use super::judges::{Active, Ask, Judges};
 use super::view::{FamilyView, RuleView};
@@ -59,11 +60,16 @@ struct Counted<'a>(&'a Metrics);
 
 impl Ask for Counted<'_> {
     async fn ask(&self, live: &LiveRule, batch: types::Batch) -> Result<Verdicts, CallError> {
-        let (result, cost) = live.rule.evaluate(batch).await;
-        let outcome = result.as_ref().map_or_else(CallError::name, |_| "ok");
         let id = live.config.id.as_str();
-        let plugin = live.config.plugin.as_deref().unwrap_or_default();
-        self.0.plugin_call(plugin, Kind::Rule, id, outcome, &cost);
+        let caller = Caller {
+            kind: Kind::Rule,
+            plugin: live.config.plugin.as_deref().unwrap_or_default(),
+            id,
+            quarantine: &live.quarantine,
+            metrics: self.0,
+        };
+        let (result, _) = caller.call(live.rule.evaluate(batch)).await;
+        let outcome = result.as_ref().map_or_else(CallError::name, |_| "ok");
         self.0.rule_evaluations.with([id, outcome]).inc();
         result
     }

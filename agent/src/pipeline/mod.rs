@@ -15,6 +15,8 @@
 //! stage drains and ends.
 
 // In flow order, kept from sorting by these comments.
+// The one way into a component.
+mod called;
 mod collect;
 // When which probe is due.
 mod timetable;
@@ -29,6 +31,7 @@ pub(crate) mod judges;
 mod evaluate;
 // The engine's owner, and what it shows.
 mod alert;
+mod note;
 mod report;
 mod shown;
 // Hands.

@@ -3,6 +3,7 @@
 //! It decides nothing. Whether an attempt may run was decided and written down before it came here;
 //! whether it helped is told by later samples.
 
+use super::called::Caller;
 use super::render::Renderer;
 use super::report::Report;
 use crate::plugin::Generation;
@@ -58,11 +59,15 @@ async fn attempt(start: StartAttempt, generation: &Generation, metrics: &Metrics
         },
         Some(live) => {
             let alert = Renderer::new(&generation.config).alert(&start.alert);
-            let (result, cost) = live.action.act(alert, start.attempt, false).await;
-            let outcome = result.as_ref().map_or_else(CallError::name, |_| "ok");
-            let id = start.procedure.as_str();
-            metrics.plugin_call(&live.config.plugin, Kind::Action, id, outcome, &cost);
-            match result {
+            let caller = Caller {
+                kind: Kind::Action,
+                plugin: &live.config.plugin,
+                id: start.procedure.as_str(),
+                quarantine: &live.quarantine,
+                metrics,
+            };
+            let act = live.action.act(alert, start.attempt, false);
+            match caller.call(act).await.0 {
                 Ok(done) => ActionOutcome::Done { did: done.did },
                 Err(CallError::WallLimit(_)) => ActionOutcome::TimedOut,
                 Err(error) => ActionOutcome::Failed {

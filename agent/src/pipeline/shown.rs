@@ -4,7 +4,7 @@
 use super::report::Report;
 use super::view::{AttemptView, PipelineView, ProcedureView, RecoveryView};
 use crate::plugin::Generation;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 use watchfire_engine::effect::{ActionStep, AlertView, Event, Happening, Reason};
 use watchfire_engine::model::{Fingerprint, Moment, Now, ProcedureId, RuleId, Severity, WallTime};
@@ -31,6 +31,8 @@ pub(super) struct Shown {
     pub(super) untold: Untold,
     /// Reports that the stage makes to itself, for sends and attempts it could not hand out.
     pub(super) own_reports: VecDeque<Report>,
+    /// Procedures whose action is quarantined, as the engine was told last.
+    pub(super) unfit: BTreeSet<ProcedureId>,
 }
 
 /// When alerts rose to their severity, until the first attempt to tell anybody: the targets of delivery

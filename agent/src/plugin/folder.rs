@@ -1,16 +1,22 @@
 //! Reads the folder of dropped-in components: which files there are, and what is in one of them.
 //!
 //! Whoever can write the folder or a file in it decides what runs, so both must belong to us or to
-//! root and be writable by nobody else. A file is opened once; owner, mode, hash and the compiled bytes all
-//! come from that one descriptor, so there is nothing to exchange between check and use. Links are
-//! followed (a mounted ConfigMap consists of them); the rules hold for the file they end at.
+//! root and be writable by nobody else. Folder and file are opened once, the file through the folder;
+//! owner, mode, hash and the compiled bytes all come from these descriptors, so there is nothing to exchange
+//! between check and use.
+//!
+//! Links are followed, for a mounted ConfigMap consists of them: only who may write the folder can make one
+//! there. The rules hold for the file it ends at and for the folder that file lies in. What is on a
+//! mount that is read-only for us counts as writable by nobody, whatever its mode: such mounts have 0777
+//! as a rule, and who mounts decides.
 
 use super::compile::COMPONENT_BYTES_MAX;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatVfsMountFlags};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -125,18 +131,26 @@ pub fn read(path: &Path) -> Result<Content, ReadError> {
     if !name.is_some_and(is_plugin_name) {
         return Err(ReadError::Name);
     }
-    if let Some(folder) = path.parent() {
-        trusted(folder, &std::fs::metadata(folder)?)?;
-    }
+    let (Some(folder), Some(file_name)) = (path.parent(), path.file_name()) else {
+        return Err(ReadError::Name);
+    };
+    let folder_fd = open_folder(folder)?;
     // NONBLOCK: opening a pipe would wait for its writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut file =
-        File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from)?);
+    let opened = rustix::fs::openat(&folder_fd, file_name, flags, Mode::empty());
+    let mut file = File::from(opened.map_err(io::Error::from)?);
     let before = file.metadata()?;
     if !before.is_file() {
         return Err(ReadError::NotRegular);
     }
-    trusted(path, &before)?;
+    trusted(path, &before, is_read_only(&file)?)?;
+    let entry = rustix::fs::statat(&folder_fd, file_name, AtFlags::SYMLINK_NOFOLLOW);
+    let entry = entry.map_err(io::Error::from)?;
+    if FileType::from_raw_mode(entry.st_mode) == FileType::Symlink {
+        // Whoever can write there can put another file of ours or of root's in the place of this one.
+        let place = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        open_folder(place.parent().unwrap_or(Path::new("/")))?;
+    }
     if before.len() > COMPONENT_BYTES_MAX as u64 {
         return Err(ReadError::TooLarge(before.len()));
     }
@@ -166,8 +180,27 @@ pub fn is_plugin_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(allowed)
 }
 
+/// Opens a folder that nobody else can write.
+fn open_folder(folder: &Path) -> Result<File, ReadError> {
+    // A path without a folder is relative to the working one.
+    let folder = match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(folder, flags, Mode::empty()).map_err(io::Error::from)?;
+    let opened = File::from(opened);
+    trusted(folder, &opened.metadata()?, is_read_only(&opened)?)?;
+    Ok(opened)
+}
+
+fn is_read_only(opened: &File) -> io::Result<bool> {
+    let mount = rustix::fs::fstatvfs(opened)?;
+    Ok(mount.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
 /// Refuses what others can write or own.
-fn trusted(path: &Path, metadata: &Metadata) -> Result<(), ReadError> {
+fn trusted(path: &Path, metadata: &Metadata, read_only: bool) -> Result<(), ReadError> {
     let ours = rustix::process::geteuid().as_raw();
     let untrusted = |problem, correction| ReadError::Untrusted {
         path: path.to_owned(),
@@ -180,7 +213,7 @@ fn trusted(path: &Path, metadata: &Metadata) -> Result<(), ReadError> {
             format!("run: chown {ours} {}", path.display()),
         ));
     }
-    if metadata.mode() & 0o022 != 0 {
+    if metadata.mode() & 0o022 != 0 && !read_only {
         return Err(untrusted(
             "can be written by others",
             format!("run: chmod go-w {}", path.display()),
@@ -266,6 +299,54 @@ mod tests {
         symlink(&elsewhere, &link).expect("linked");
         assert!(matches!(read(&link), Err(ReadError::Untrusted { .. })));
         assert!(read(&file).is_ok());
+    }
+
+    /// As a ConfigMap is mounted: a link to a file behind a link to a folder, which is swapped as a whole.
+    #[test]
+    fn a_link_is_followed_where_nobody_else_can_write_its_end() {
+        let (folder, _) = folder();
+        let at = |name: &str| folder.path().join(name);
+        for (version, content) in [("..v1", "one"), ("..v2", "two")] {
+            std::fs::create_dir(at(version)).expect("made");
+            chmod(&at(version), 0o755);
+            let file = at(version).join("mapped.wasm");
+            std::fs::write(&file, content).expect("written");
+            chmod(&file, 0o644);
+        }
+        symlink("..v1", at("..data")).expect("linked");
+        symlink("..data/mapped.wasm", at("mapped.wasm")).expect("linked");
+        let content = || read(&at("mapped.wasm")).map(|content| content.bytes);
+        assert_eq!(&*content().expect("read"), b"one");
+        symlink("..v2", at("..next")).expect("linked");
+        std::fs::rename(at("..next"), at("..data")).expect("swapped");
+        assert_eq!(&*content().expect("read"), b"two");
+        assert_eq!(list(folder.path()).expect("listed").len(), 2, "with a.wasm");
+        chmod(&at("..v2"), 0o777);
+        let error = content().expect_err("others can write there").to_string();
+        assert!(error.contains("..v2 can be written by others"), "{error}");
+    }
+
+    #[test]
+    fn on_a_mount_that_is_read_only_the_mode_says_nothing_and_the_owner_all() {
+        let (folder, file) = folder();
+        chmod(folder.path(), 0o777);
+        let metadata = std::fs::metadata(folder.path()).expect("there");
+        assert!(trusted(folder.path(), &metadata, false).is_err());
+        assert!(trusted(folder.path(), &metadata, true).is_ok());
+        let opened = File::open(&file).expect("opened");
+        assert!(!is_read_only(&opened).expect("known"), "tests write there");
+    }
+
+    #[test]
+    fn another_users_file_is_refused() {
+        let (_folder, file) = folder();
+        let theirs = 1 + rustix::process::geteuid().as_raw();
+        if std::os::unix::fs::chown(&file, Some(theirs), None).is_err() {
+            eprintln!("SKIPPED: only root gives files away");
+            return;
+        }
+        let error = read(&file).expect_err("refused").to_string();
+        assert!(error.contains("chown"), "{error}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One consistent whole of configuration and live plugins. A stage that holds one sees nothing move.
 
+use super::quarantine::Quarantine;
 use super::registry::PluginSet;
 use crate::config::{Config, NotifierConfig, ProbeConfig, RecoveryConfig, RuleConfig};
 use crate::sandbox::types::{Kind, Limits, Needs};
@@ -33,6 +34,43 @@ pub struct Generation {
 }
 
 impl Generation {
+    /// Every use that runs, with its budget of errors and what its calls may spend.
+    pub fn uses(&self) -> impl Iterator<Item = RunningUse<'_>> {
+        fn shown<'g>(
+            kind: Kind,
+            id: &'g str,
+            plugin: &'g Arc<str>,
+            quarantine: &'g Quarantine,
+            limits: &'g Limits,
+        ) -> RunningUse<'g> {
+            RunningUse {
+                kind,
+                id,
+                plugin,
+                quarantine,
+                limits,
+            }
+        }
+        let probes = self.probes.iter().map(|live| {
+            let (id, plugin) = (live.config.id.as_str(), &live.config.plugin);
+            shown(Kind::Probe, id, plugin, &live.quarantine, &live.limits)
+        });
+        let rules = self.rules.iter().filter_map(|live| {
+            let (id, plugin) = (live.config.id.as_str(), live.config.plugin.as_ref()?);
+            let (quarantine, limits) = (&live.quarantine, &live.limits);
+            Some(shown(Kind::Rule, id, plugin, quarantine, limits))
+        });
+        let notifiers = self.notifiers.values().map(|live| {
+            let (id, plugin) = (live.config.id.as_str(), &live.config.plugin);
+            shown(Kind::Notifier, id, plugin, &live.quarantine, &live.limits)
+        });
+        let actions = self.actions.values().map(|live| {
+            let (id, plugin) = (live.config.id.as_str(), &live.config.plugin);
+            shown(Kind::Action, id, plugin, &live.quarantine, &live.limits)
+        });
+        probes.chain(rules).chain(notifiers).chain(actions)
+    }
+
     /// Notifiers whose plugin says that its service keeps one incident a key.
     pub fn folding_notifiers(&self) -> Vec<NotifierId> {
         let folds = |live: &LiveNotifier| {
@@ -50,6 +88,21 @@ impl Generation {
     }
 }
 
+/// What all kinds of running uses have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct RunningUse<'g> {
+    /// Which kind of table.
+    pub kind: Kind,
+    /// Its id.
+    pub id: &'g str,
+    /// The component it names.
+    pub plugin: &'g Arc<str>,
+    /// Whether it may be called.
+    pub quarantine: &'g Quarantine,
+    /// What a call may spend.
+    pub limits: &'g Limits,
+}
+
 /// A probe that took its configuration.
 #[derive(Clone, Debug)]
 pub struct LiveProbe {
@@ -61,6 +114,8 @@ pub struct LiveProbe {
     pub sha256: [u8; 32],
     /// What a call may spend.
     pub limits: Limits,
+    /// Whether it may be called; every caller asks.
+    pub quarantine: Arc<Quarantine>,
 }
 
 /// A rule that took its configuration.
@@ -76,6 +131,8 @@ pub struct LiveRule {
     pub sha256: [u8; 32],
     /// What a call may spend.
     pub limits: Limits,
+    /// Whether it may be called; every caller asks.
+    pub quarantine: Arc<Quarantine>,
 }
 
 /// A notifier that took its configuration.
@@ -89,6 +146,8 @@ pub struct LiveNotifier {
     pub sha256: [u8; 32],
     /// What a call may spend.
     pub limits: Limits,
+    /// Whether it may be called; every caller asks.
+    pub quarantine: Arc<Quarantine>,
 }
 
 /// A procedure whose action took its configuration.
@@ -102,6 +161,8 @@ pub struct LiveAction {
     pub sha256: [u8; 32],
     /// What a call may spend.
     pub limits: Limits,
+    /// Whether it may be called; every caller asks.
+    pub quarantine: Arc<Quarantine>,
 }
 
 /// How one use of a plugin stands.

@@ -1,7 +1,7 @@
 //! Carries out the survey's plan: loads what is new, and says which set of components there is then.
 
 use super::load::{Candidate, LoadFailure, Loader};
-use super::registry::{Installed, Plugin, PluginSet, Rejection};
+use super::registry::{Installed, Origin, Plugin, PluginSet, Rejection, Stage};
 use super::stock;
 use super::survey::{Survey, Want};
 use crate::config::Config;
@@ -56,6 +56,13 @@ impl Install<'_> {
                 let name = candidate.name.clone();
                 let plugin = set.plugins.entry(name.clone()).or_default();
                 match result {
+                    Ok(installed) if let Some(reason) = self.widened(&installed) => {
+                        let sha256 = Some(candidate.sha256);
+                        let (stage, config) = (Stage::Prove, self.config);
+                        let refused = self.survey.refuse(&name, sha256, reason, stage, config);
+                        plugin.rejected = Some(refused);
+                        candidates.extend(self.substitute(&name, plugin));
+                    }
                     Ok(installed) => {
                         let key = (name, candidate.sha256, candidate.stub_wasi);
                         plugin.running = Some(installed.clone());
@@ -112,6 +119,16 @@ impl Install<'_> {
             Some(Want::Load(candidate)) => Some(candidate),
             _ => None,
         }
+    }
+
+    /// Why the lock does not cover what a file says of itself.
+    fn widened(&self, installed: &Installed) -> Option<Arc<str>> {
+        let lock = self.config.lock.as_ref()?;
+        if installed.origin == Origin::Stock {
+            return None;
+        }
+        let reason = lock.widened(&installed.name, &installed.request())?;
+        Some(super::plain(&reason).into())
     }
 
     /// None: it may be half-written, and the verdict is put off.

@@ -22,10 +22,12 @@ mod install;
 mod load;
 pub mod notice;
 mod prove;
+pub mod quarantine;
 pub mod registry;
 pub mod reload;
 pub mod stock;
 mod survey;
+pub mod ward;
 pub mod watch;
 
 #[cfg(test)]
@@ -37,8 +39,10 @@ pub use generation::{
     Generation, LiveAction, LiveNotifier, LiveProbe, LiveRule, UseState, UseStatus,
 };
 pub use notice::Notice;
+pub use quarantine::Quarantine;
 pub use registry::{Installed, Origin, Plugin, PluginSet, Rejection, Stage};
 pub use reload::{LoadConfig, Reloader, Report, Request, Setup};
+pub use ward::Quarantined;
 
 /// Lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {

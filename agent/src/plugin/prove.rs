@@ -9,27 +9,23 @@
 use super::generation::{
     Generation, LiveAction, LiveNotifier, LiveProbe, LiveRule, UseState, UseStatus,
 };
+use super::quarantine::Quarantine;
 use super::registry::{Installed, Origin, PluginSet};
 use crate::config::{
     Config, NotifierConfig, PluginConfig, ProbeConfig, RecoveryConfig, RuleConfig,
 };
-use crate::sandbox::LoadError;
 use crate::sandbox::types::{CallError, Grants, Kind, Limits, Use};
+use crate::sandbox::{LoadError, unmet};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use watchfire_engine::model::{Labels, NotifierId, ProbeId, ProcedureId};
 
 /// Uses proved at the same time: a trial may wait for a dead target until its limit, and must not make
 /// the others wait behind it one by one.
 const AT_ONCE: usize = 8;
-
-/// Components above this size bring a runtime of their own (Python, JavaScript) ...
-const LARGE_COMPONENT_BYTES: usize = 8 << 20;
-
-/// ... which needs this memory.
-const LARGE_MEMORY_BYTES: usize = 128 << 20;
 
 /// Who keeps a generation from being made.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,6 +78,7 @@ trait Live: Sized + Send + Sync + 'static {
         installed: &Installed,
         used: Use,
         trial: bool,
+        quarantine: Arc<Quarantine>,
     ) -> impl Future<Output = Result<Self, Refusal>> + Send;
 }
 
@@ -91,6 +88,8 @@ pub(super) struct Proof<'a> {
     pub(super) previous: Option<&'a Generation>,
     pub(super) config: Arc<Config>,
     pub(super) plugins: Arc<PluginSet>,
+    /// Rings when a use that comes up here is quarantined or released.
+    pub(super) quarantine_bell: &'a Arc<Notify>,
 }
 
 impl Proof<'_> {
@@ -247,8 +246,14 @@ impl Proof<'_> {
             grants: spec.grants.clone(),
             limits,
         };
-        let refusal = match L::bring_up(table.clone(), installed, used, trial).await {
-            Ok(live) => return Ok((Some(Arc::new(live)), status(UseState::Running))),
+        // Whatever it did before under another table or file: it begins with a full budget.
+        let quarantine = Arc::new(Quarantine::new(self.quarantine_bell.clone()));
+        let brought_up = L::bring_up(table.clone(), installed, used, trial, quarantine);
+        let refusal = match brought_up.await {
+            Ok(live) => {
+                tell_unmet(L::KIND, &spec, installed);
+                return Ok((Some(Arc::new(live)), status(UseState::Running)));
+            }
             Err(refusal) => refusal,
         };
         let table_is_new = match configured_before {
@@ -267,7 +272,11 @@ impl Proof<'_> {
         let is_stock = installed.origin == Origin::Stock;
         match (self.previous.is_some(), is_new, table_is_new) {
             (true, false, true) => Err(Blame::Config(text)),
-            (true, true, true) if is_stock || refusal.about_table => Err(Blame::Config(text)),
+            // With a version to fall back on the component is tried without first: if the table is wrong, that one
+            // will say so too.
+            (true, true, true) if is_stock || refusal.about_table && old_installed.is_none() => {
+                Err(Blame::Config(text))
+            }
             (true, true, _) => Err(Blame::Plugin(spec.plugin.clone(), text)),
             (false, ..) | (true, false, false) => {
                 Ok((unchanged, status(UseState::Rejected(refusal.reason.into()))))
@@ -323,12 +332,25 @@ impl Proof<'_> {
     }
 }
 
+/// Says once of a use what it asks for and is not granted. It runs with what it has.
+fn tell_unmet(kind: Kind, spec: &Spec, installed: &Installed) {
+    let unmet = unmet(&installed.description.wants, &spec.grants);
+    if !unmet.is_empty() {
+        let (plugin, id, kind) = (&*spec.plugin, &*spec.id, kind.name());
+        let asks = super::plain(&unmet.join(", "));
+        tracing::info!(
+            plugin,
+            kind,
+            id,
+            asks,
+            "it asks for more than it is granted, and runs with what it has"
+        );
+    }
+}
+
 /// What a call of this use may spend.
 fn limits(kind: Kind, spec: &Spec, settings: Option<&PluginConfig>, bytes: usize) -> Limits {
-    let mut limits = Limits::of(kind);
-    if bytes > LARGE_COMPONENT_BYTES {
-        limits.memory_bytes = LARGE_MEMORY_BYTES;
-    }
+    let mut limits = Limits::of_component(kind, bytes);
     if let Some(wall) = spec.wall {
         limits.wall = wall;
     }
@@ -408,13 +430,12 @@ impl Live for LiveProbe {
         installed: &Installed,
         used: Use,
         trial: bool,
+        quarantine: Arc<Quarantine>,
     ) -> Result<Self, Refusal> {
         let limits = used.limits.clone();
         let probe = installed.component.probe(used).map_err(unusable)?;
-        probe
-            .configure()
-            .await
-            .map_err(|error| Refusal::of_call("configure", &error))?;
+        let configured = probe.configure().await;
+        configured.map_err(|error| Refusal::of_call("configure", &error))?;
         if trial {
             let (result, _) = probe.trial().await;
             match result {
@@ -433,6 +454,7 @@ impl Live for LiveProbe {
             probe,
             sha256: installed.sha256,
             limits,
+            quarantine,
         })
     }
 }
@@ -474,118 +496,75 @@ impl Live for LiveRule {
         installed: &Installed,
         used: Use,
         _trial: bool,
+        quarantine: Arc<Quarantine>,
     ) -> Result<Self, Refusal> {
         let limits = used.limits.clone();
         let rule = installed.component.rule(used).map_err(unusable)?;
-        let inputs: Vec<String> = table
-            .inputs
-            .iter()
-            .map(|input| input.name.to_string())
-            .collect();
-        let needs = rule
-            .configure(&inputs)
-            .await
-            .map_err(|error| Refusal::of_call("configure", &error))?;
+        let inputs = table.inputs.iter().map(|input| input.name.to_string());
+        let configured = rule.configure(&inputs.collect::<Vec<_>>()).await;
+        let needs = configured.map_err(|error| Refusal::of_call("configure", &error))?;
         Ok(LiveRule {
             config: table,
             rule,
             needs,
             sha256: installed.sha256,
             limits,
+            quarantine,
         })
     }
 }
 
-impl Live for LiveNotifier {
-    type Table = NotifierConfig;
-    const KIND: Kind = Kind::Notifier;
+/// Notifiers and actions come up alike: nothing is sent or done for proof.
+macro_rules! live_without_trial {
+    ($live:ident, $table:ident, $kind:ident, $component:ident) => {
+        impl Live for $live {
+            type Table = $table;
+            const KIND: Kind = Kind::$kind;
 
-    fn spec(table: &NotifierConfig) -> Option<Spec> {
-        Some(Spec {
-            id: table.id.as_str().into(),
-            plugin: table.plugin.clone(),
-            config: table.config.clone(),
-            grants: table.grant.clone(),
-            wall: Some(table.timeout),
-        })
-    }
+            fn spec(table: &$table) -> Option<Spec> {
+                Some(Spec {
+                    id: table.id.as_str().into(),
+                    plugin: table.plugin.clone(),
+                    config: table.config.clone(),
+                    grants: table.grant.clone(),
+                    wall: Some(table.timeout),
+                })
+            }
 
-    fn table(&self) -> &NotifierConfig {
-        &self.config
-    }
+            fn table(&self) -> &$table {
+                &self.config
+            }
 
-    fn is_same(a: &NotifierConfig, b: &NotifierConfig) -> bool {
-        a == b
-    }
+            fn is_same(a: &$table, b: &$table) -> bool {
+                a == b
+            }
 
-    fn made_with(&self) -> (&[u8; 32], &Limits) {
-        (&self.sha256, &self.limits)
-    }
+            fn made_with(&self) -> (&[u8; 32], &Limits) {
+                (&self.sha256, &self.limits)
+            }
 
-    async fn bring_up(
-        table: NotifierConfig,
-        installed: &Installed,
-        used: Use,
-        _trial: bool,
-    ) -> Result<Self, Refusal> {
-        let limits = used.limits.clone();
-        let notifier = installed.component.notifier(used).map_err(unusable)?;
-        notifier
-            .configure()
-            .await
-            .map_err(|error| Refusal::of_call("configure", &error))?;
-        Ok(LiveNotifier {
-            config: table,
-            notifier,
-            sha256: installed.sha256,
-            limits,
-        })
-    }
+            async fn bring_up(
+                table: $table,
+                installed: &Installed,
+                used: Use,
+                _trial: bool,
+                quarantine: Arc<Quarantine>,
+            ) -> Result<Self, Refusal> {
+                let limits = used.limits.clone();
+                let $component = installed.component.$component(used).map_err(unusable)?;
+                let configured = $component.configure().await;
+                configured.map_err(|error| Refusal::of_call("configure", &error))?;
+                Ok($live {
+                    config: table,
+                    $component,
+                    sha256: installed.sha256,
+                    limits,
+                    quarantine,
+                })
+            }
+        }
+    };
 }
 
-impl Live for LiveAction {
-    type Table = RecoveryConfig;
-    const KIND: Kind = Kind::Action;
-
-    fn spec(table: &RecoveryConfig) -> Option<Spec> {
-        Some(Spec {
-            id: table.id.as_str().into(),
-            plugin: table.plugin.clone(),
-            config: table.config.clone(),
-            grants: table.grant.clone(),
-            wall: Some(table.timeout),
-        })
-    }
-
-    fn table(&self) -> &RecoveryConfig {
-        &self.config
-    }
-
-    fn is_same(a: &RecoveryConfig, b: &RecoveryConfig) -> bool {
-        a == b
-    }
-
-    fn made_with(&self) -> (&[u8; 32], &Limits) {
-        (&self.sha256, &self.limits)
-    }
-
-    async fn bring_up(
-        table: RecoveryConfig,
-        installed: &Installed,
-        used: Use,
-        _trial: bool,
-    ) -> Result<Self, Refusal> {
-        let limits = used.limits.clone();
-        let action = installed.component.action(used).map_err(unusable)?;
-        action
-            .configure()
-            .await
-            .map_err(|error| Refusal::of_call("configure", &error))?;
-        Ok(LiveAction {
-            config: table,
-            action,
-            sha256: installed.sha256,
-            limits,
-        })
-    }
-}
+live_without_trial!(LiveNotifier, NotifierConfig, Notifier, notifier);
+live_without_trial!(LiveAction, RecoveryConfig, Action, action);

@@ -1,6 +1,7 @@
 //! What is installed: an immutable snapshot, replaced as a whole.
 
 use super::hex;
+use crate::config::PluginRequest;
 use crate::sandbox::Component;
 use crate::sandbox::types::{Description, Kind};
 use std::collections::BTreeMap;
@@ -118,6 +119,12 @@ impl PluginSet {
 }
 
 impl Installed {
+    /// What it asks for, as a lock holds it.
+    pub fn request(&self) -> PluginRequest {
+        let (kinds, imports) = (self.component.kinds(), self.component.imports());
+        PluginRequest::of(kinds, imports, &self.description.wants)
+    }
+
     /// Whether it has that kind.
     pub fn is(&self, kind: Kind) -> bool {
         self.component.kinds().contains(&kind)

@@ -30,7 +30,7 @@ use super::notice::{self, Meta, Metas, Notice};
 use super::prove::{Blame, Proof};
 use super::registry::{Plugin, PluginSet, Stage};
 use super::survey::{Files, SECOND_LOOK, Survey};
-use super::watch::{Hint, Watcher, folders_of};
+use super::watch::{Hint, QUIET, QUIET_MAX, Watcher, folders_of};
 use crate::config::{self, Config, Environment, Finding, Loaded, Rejected};
 use crate::sandbox::{HostConfig, Sandbox};
 use serde_json::json;
@@ -38,7 +38,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 /// Reads and resolves the configuration. May block.
@@ -124,11 +124,17 @@ pub struct Reloader {
     config_warnings: Vec<Finding>,
     /// A configuration that may be half-written: its mistakes, and when to look again.
     config_half: Option<(Arc<str>, Instant)>,
+    /// Components changed while the configuration was disproved: with them it may hold.
+    look_again: Option<Instant>,
+    /// A configuration that holds and may be half of another one: since when it waits, and until when.
+    config_young: Option<(Instant, Instant)>,
     /// A configuration that its plugins refused, and the components that did: not tried again before
     /// one of both changes.
     config_disproved: Option<([u8; 32], Arc<PluginSet>)>,
     /// Components loaded in this look, for the case that it takes several attempts.
     loaded: Fresh,
+    /// Rings when a use is quarantined or released.
+    quarantine_bell: Arc<Notify>,
     metas: Metas,
     /// Told after the look, in order.
     untold: Vec<Notice>,
@@ -169,8 +175,11 @@ impl Reloader {
             config_files: Vec::new(),
             config_warnings: Vec::new(),
             config_half: None,
+            config_young: None,
+            look_again: None,
             config_disproved: None,
             loaded: Fresh::new(),
+            quarantine_bell: Arc::default(),
             metas: Metas::default(),
             untold: Vec::new(),
         };
@@ -209,6 +218,11 @@ impl Reloader {
         (reloader, generations)
     }
 
+    /// Rings when a use that it made live is quarantined or released; for one listener.
+    pub fn quarantine_bell(&self) -> Arc<Notify> {
+        self.quarantine_bell.clone()
+    }
+
     /// Runs until it is dropped. Cancel safe between looks; a look that is dropped changed nothing.
     pub async fn run(mut self) {
         loop {
@@ -218,6 +232,8 @@ impl Reloader {
                 .second_look()
                 .into_iter()
                 .chain(self.config_half.as_ref().map(|(_, at)| *at))
+                .chain(self.config_young.map(|(_, at)| at))
+                .chain(self.look_again)
                 .min();
             let wait = async {
                 match second_look {
@@ -236,7 +252,8 @@ impl Reloader {
                     self.survey.forget();
                     self.config_disproved = None;
                     self.config_half = None;
-                    let report = self.look(Some(Hint::Rescan)).await;
+                    self.config_young = None;
+                    let report = self.look(Some(Hint::Asked)).await;
                     // Who asked may have gone.
                     let _ = reply.send(report);
                 }
@@ -247,11 +264,18 @@ impl Reloader {
     /// One look at everything.
     async fn look(&mut self, hint: Option<Hint>) -> Report {
         let started = Instant::now();
-        // After a mere rescan the files are old; what is wrong with them stays wrong.
-        let hasty = hint != Some(Hint::Rescan);
+        // After a mere rescan the files are old, where others are told; what is wrong with them stays wrong.
+        let hasty = match hint {
+            Some(Hint::Rescan) => self.watcher.degraded().is_some(),
+            hint => hint != Some(Hint::Asked),
+        };
+        self.look_again = None;
         let current = self.publish.borrow().clone();
         self.make_folder(&current.config.agent.plugins_dir);
         let mut candidate = self.read_config(&current, hasty).await;
+        if hint != Some(Hint::Asked) && self.is_being_written(candidate.as_deref()) {
+            candidate = None;
+        }
         let folder = candidate.as_ref().unwrap_or(&current.config);
         let folder = folder.agent.plugins_dir.clone();
         if candidate.is_some() {
@@ -276,6 +300,11 @@ impl Reloader {
         };
         self.loaded.clear();
         self.survey.postpone();
+        let disproved = self.config_disproved.as_ref();
+        if disproved.is_some_and(|(_, with)| !next.plugins.is_same(with)) {
+            // Not at once: whatever flips with each look must not spin.
+            self.look_again = Some(Instant::now() + QUIET);
+        }
         if candidate.is_some() {
             self.config_refused = None;
             self.config_disproved = None;
@@ -356,6 +385,25 @@ impl Reloader {
         None
     }
 
+    /// Whether a good configuration may be the first half of another one. Sets when to look again.
+    fn is_being_written(&mut self, candidate: Option<&Config>) -> bool {
+        let since = self.config_young.take().map(|(since, _)| since);
+        let Some(config) = candidate else {
+            return false;
+        };
+        let files = config.source.files.iter().map(PathBuf::as_path);
+        let Some(until) = self.watcher.unfinished(files) else {
+            return false;
+        };
+        let since = since.unwrap_or_else(Instant::now);
+        // As with everything that is written without end.
+        if until > since + QUIET_MAX {
+            return false;
+        }
+        self.config_young = Some((since, until));
+        true
+    }
+
     fn refuse_config(&mut self, reason: Arc<str>, mistakes: &[Finding]) {
         if self.config_refused.as_ref() == Some(&reason) {
             return;
@@ -411,6 +459,7 @@ impl Reloader {
                 previous: current,
                 config: config.clone(),
                 plugins: Arc::new(plugins.clone()),
+                quarantine_bell: &self.quarantine_bell,
             };
             match proof.generation().await {
                 Ok(next) => {

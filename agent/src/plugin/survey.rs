@@ -3,7 +3,7 @@
 
 use super::folder::{self, Content, Identity, ReadError};
 use super::load::{Bytes, Candidate, wall_time};
-use super::registry::{Origin, PluginSet, Rejection, Stage};
+use super::registry::{Installed, Origin, PluginSet, Rejection, Stage};
 use super::{hex, stock};
 use crate::config::Config;
 use crate::sandbox::types::Kind;
@@ -204,7 +204,9 @@ impl Survey {
             (None, None) => return Want::Wait,
         };
         let settings = config.plugins.get(&**name);
-        if let Some(reason) = pinned_otherwise(config, name, &sha256) {
+        let bound = pinned_otherwise(config, name, &sha256)
+            .or_else(|| locked_otherwise(config, name, &sha256, running.running(name)));
+        if let Some(reason) = bound {
             return Want::Refuse(self.refuse(name, Some(sha256), reason, Stage::Pin, config));
         }
         let stub_wasi = settings.is_some_and(|settings| settings.stub_wasi);
@@ -352,6 +354,20 @@ impl Survey {
             self.settled.insert(name.clone(), (identity, sha256));
         }
     }
+}
+
+/// Why a file may not serve: the lock does not have it, or has another one. A stock plugin needs no lock.
+fn locked_otherwise(
+    config: &Config,
+    name: &str,
+    sha256: &[u8; 32],
+    running: Option<&Arc<Installed>>,
+) -> Option<Arc<str>> {
+    let lock = config.lock.as_ref()?;
+    let running = running.filter(|running| running.sha256 == *sha256);
+    let widened = || lock.widened(name, &running?.request());
+    let reason = lock.refusal(name, sha256).or_else(widened)?;
+    Some(reason.into())
 }
 
 /// Why a component may not serve: configuration wants another one.

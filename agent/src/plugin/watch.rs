@@ -8,6 +8,10 @@
 //! Folders are watched, never files: a rename exchanges the inode, and a watch on the file goes deaf.
 //! An event says *that* something happened, never *what*: who gets the hint looks at everything. So a
 //! lost, merged or wrong event costs time, not correctness, and no queue can overflow.
+//!
+//! A look that one file is the reason for finds others half-written. Half a component does not load; half a
+//! configuration may well hold, and mean that the rest is gone. So [`Watcher::unfinished`] says of files whether
+//! somebody may still be writing them: they are young, and no event has told their end.
 
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -15,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -32,6 +36,9 @@ pub const RESCAN: Duration = Duration::from_secs(60);
 /// Between rescans where a folder is not watched.
 pub const RESCAN_DEGRADED: Duration = Duration::from_secs(5);
 
+/// Files whose end is remembered. One is needed for [`QUIET`] at most; a burst of more makes files wait that long.
+const FINISHED_MAX: usize = 1000;
+
 /// Why it is time to look again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hint {
@@ -39,6 +46,8 @@ pub enum Hint {
     Changed(Instant),
     /// It is simply time.
     Rescan,
+    /// Somebody asks, and vouches for the files.
+    Asked,
 }
 
 /// What happened since the last hint. Both parts merge any number of events.
@@ -48,6 +57,8 @@ struct Pending {
     complete: Option<Instant>,
     /// Something was written, and may still be: first and last event.
     writing: Option<(Instant, Instant)>,
+    /// When files were closed or renamed into place, unless they were written again since.
+    finished: BTreeMap<PathBuf, SystemTime>,
 }
 
 /// How an event counts.
@@ -63,7 +74,9 @@ enum Weight {
 
 /// Watches folders.
 pub struct Watcher {
-    /// None: the system gives us none.
+    /// Asks the system for an instance.
+    open: fn(&Watcher) -> notify::Result<RecommendedWatcher>,
+    /// None: the system gives us none, for now.
     watcher: Option<RecommendedWatcher>,
     /// What the callback has seen.
     pending: Arc<Mutex<Pending>>,
@@ -82,7 +95,19 @@ impl Watcher {
     pub fn new() -> Self {
         let pending = Arc::new(Mutex::new(Pending::default()));
         let wake = Arc::new(Notify::new());
-        let (seen, waker) = (pending.clone(), wake.clone());
+        Watcher {
+            open: Watcher::ask,
+            watcher: None,
+            pending,
+            wake,
+            folders: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            rescan_at: Instant::now() + RESCAN,
+        }
+    }
+
+    fn ask(&self) -> notify::Result<RecommendedWatcher> {
+        let (seen, waker) = (self.pending.clone(), self.wake.clone());
         // Runs on notify's own thread.
         let callback = move |event: notify::Result<notify::Event>| {
             let weight = match &event {
@@ -91,22 +116,15 @@ impl Watcher {
                 Err(_) => Weight::Complete,
             };
             if weight != Weight::Nothing {
-                lock(&seen).add(weight, Instant::now());
+                let paths = event.map(|event| event.paths).unwrap_or_default();
+                let mut pending = lock(&seen);
+                pending.note(weight, paths, SystemTime::now());
+                pending.add(weight, Instant::now());
+                drop(pending);
                 waker.notify_one();
             }
         };
-        Watcher {
-            watcher: notify::recommended_watcher(callback)
-                .inspect_err(
-                    |error| tracing::warn!(%error, "folders cannot be watched; they are polled"),
-                )
-                .ok(),
-            pending,
-            wake,
-            folders: BTreeMap::new(),
-            failures: BTreeMap::new(),
-            rescan_at: Instant::now() + RESCAN,
-        }
+        notify::recommended_watcher(callback)
     }
 
     /// Watches exactly these folders from now on. One that does not exist is polled until it does.
@@ -142,6 +160,22 @@ impl Watcher {
         ))
     }
 
+    /// Whether somebody may still be writing one of these files, which were read before: until when to wait
+    /// for its end. A file that is gone is finished.
+    pub fn unfinished<'a>(&self, files: impl IntoIterator<Item = &'a Path>) -> Option<Instant> {
+        let waits = files.into_iter().filter_map(|file| {
+            let written = std::fs::metadata(file).ok()?.modified().ok()?;
+            // A time in the future (a copied one, a clock that was set) says nothing.
+            let age = SystemTime::now().duration_since(written).ok()?;
+            let wait = QUIET.checked_sub(age)?;
+            let pending = lock(&self.pending);
+            let ended = |path: &Path| pending.finished.get(path).is_some_and(|at| *at >= written);
+            let target = || std::fs::canonicalize(file).is_ok_and(|target| ended(&target));
+            (!ended(file) && !target()).then_some(wait)
+        });
+        waits.max().map(|wait| Instant::now() + wait)
+    }
+
     /// Waits until it is time to look again. Cancel safe: a hint not returned is not lost.
     pub async fn next(&mut self) -> Hint {
         loop {
@@ -165,9 +199,24 @@ impl Watcher {
         }
     }
 
-    /// Sets the watches that are missing or sit on a folder that was exchanged.
+    /// Sets the watches that are missing or sit on a folder that was exchanged. Limits may have been raised since.
     fn refresh(&mut self) {
-        self.failures.clear();
+        let before = std::mem::take(&mut self.failures);
+        self.set_watches();
+        match (before.is_empty(), self.degraded()) {
+            (true, Some(reason)) => tracing::warn!(reason, "changes of files are found by polling"),
+            (false, None) => tracing::info!("all folders are watched again"),
+            _ => {}
+        }
+    }
+
+    fn set_watches(&mut self) {
+        let mut refused = String::new();
+        if self.watcher.is_none() {
+            self.watcher = (self.open)(self)
+                .inspect_err(|error| refused = error.to_string())
+                .ok();
+        }
         let mut absent = false;
         for (folder, watched) in &mut self.folders {
             let identity = std::fs::metadata(folder)
@@ -177,10 +226,10 @@ impl Watcher {
                 continue;
             }
             let Some(watcher) = &mut self.watcher else {
-                self.failures.insert(
-                    folder.clone(),
-                    "the system allows no inotify instance".into(),
+                let reason = format!(
+                    "the system gives no inotify instance ({refused}); raise fs.inotify.max_user_instances"
                 );
+                self.failures.insert(folder.clone(), reason);
                 continue;
             };
             if watched.take().is_some() {
@@ -193,7 +242,14 @@ impl Watcher {
             match watcher.watch(folder, RecursiveMode::NonRecursive) {
                 Ok(()) => *watched = identity,
                 Err(error) => {
-                    self.failures.insert(folder.clone(), error.to_string());
+                    let reason = match error.kind {
+                        notify::ErrorKind::MaxFilesWatch => {
+                            "the limit of watches is reached; raise fs.inotify.max_user_watches"
+                                .to_owned()
+                        }
+                        _ => error.to_string(),
+                    };
+                    self.failures.insert(folder.clone(), reason);
                 }
             }
         }
@@ -217,6 +273,26 @@ impl Pending {
                 self.writing = Some((first, now));
             }
             Weight::Nothing => {}
+        }
+    }
+
+    /// Remembers which files are finished.
+    fn note(&mut self, weight: Weight, paths: Vec<PathBuf>, now: SystemTime) {
+        if weight == Weight::Writing {
+            for path in &paths {
+                self.finished.remove(path);
+            }
+            return;
+        }
+        if self.finished.len() + paths.len() > FINISHED_MAX {
+            self.finished
+                .retain(|_, at| now.duration_since(*at).is_ok_and(|age| age < QUIET));
+        }
+        // Of a rename the last path is the one into place.
+        if let Some(path) = paths.into_iter().next_back()
+            && self.finished.len() < FINISHED_MAX
+        {
+            self.finished.insert(path, now);
         }
     }
 
@@ -366,6 +442,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_young_file_is_unfinished_until_it_is_closed_or_quiet() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("watchfire.toml");
+        let mut watcher = watching(folder.path());
+        assert_eq!(watcher.unfinished([&*path]), None, "there is none");
+        let mut file = std::fs::File::create(&path).expect("created");
+        file.write_all(b"half").expect("written");
+        let until = watcher.unfinished([&*path]).expect("it is being written");
+        assert!(until <= Instant::now() + QUIET);
+        drop(file);
+        hint(&mut watcher).await;
+        assert_eq!(watcher.unfinished([&*path]), None, "it is closed");
+
+        let beside = folder.path().join("beside");
+        std::fs::write(&beside, b"whole").expect("written");
+        std::fs::rename(&beside, &path).expect("renamed");
+        hint(&mut watcher).await;
+        drain(&mut watcher).await;
+        let _opened_again = std::fs::File::create(&path).expect("created");
+        assert!(watcher.unfinished([&*path]).is_some(), "truncated again");
+        tokio::time::sleep_until(Instant::now() + QUIET).await;
+        assert_eq!(watcher.unfinished([&*path]), None, "nobody writes for long");
+    }
+
+    #[test]
+    fn the_files_that_are_finished_are_bounded() {
+        let mut pending = Pending::default();
+        let now = SystemTime::now();
+        for number in 0..2 * FINISHED_MAX {
+            let path = PathBuf::from(number.to_string());
+            pending.note(Weight::Complete, vec![path], now);
+        }
+        assert_eq!(pending.finished.len(), FINISHED_MAX);
+        pending.note(Weight::Complete, vec!["later".into()], now + QUIET);
+        assert_eq!(pending.finished.len(), 1);
+    }
+
+    #[tokio::test]
     async fn a_symlink_swap_and_a_removal_are_told() {
         let folder = tempfile::tempdir().expect("a folder");
         for name in ["one", "two"] {
@@ -420,9 +534,13 @@ mod tests {
     async fn a_folder_that_cannot_be_watched_is_polled_and_said_so() {
         let file = tempfile::tempdir().expect("a folder");
         let mut watcher = Watcher::new();
-        watcher.watcher = None;
+        watcher.open = |_| Err(notify::Error::generic("no room"));
         watcher.watch([file.path().to_owned()]);
         let text = watcher.degraded().expect("degraded");
         assert!(text.contains("every 5 s"), "{text}");
+        assert!(text.contains("no room"), "{text}");
+        watcher.open = Watcher::ask;
+        watcher.watch([file.path().to_owned()]);
+        assert_eq!(watcher.degraded(), None, "there is room again");
     }
 }

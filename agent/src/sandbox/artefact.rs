@@ -1,4 +1,5 @@
-//! Components to native code and back. The one module whose `unsafe` believes anything: native code.
+//! Components to native code and back. The one module whose `unsafe` believes anything: native code. (`executable.rs`
+//! asks the kernel one question, `heap.rs` gives memory back.)
 //!
 //! ```text
 //!   bytes of a stranger --compile()--> artefact --(written and authenticated by the caller)--> revive()
@@ -178,9 +179,19 @@ mod tests {
     fn keys_differ_by_settings() {
         let small = Settings {
             small_address_space: true,
+            ..Settings::default()
+        };
+        let interpreted = Settings {
+            interpreter: true,
+            ..Settings::default()
         };
         let large = compatibility_key(Settings::default()).unwrap();
         assert_ne!(large, compatibility_key(small).unwrap());
+        if super::engine::HAS_INTERPRETER {
+            assert_ne!(large, compatibility_key(interpreted).unwrap());
+        } else {
+            compatibility_key(interpreted).unwrap_err();
+        }
         assert_eq!(large, compatibility_key(Settings::default()).unwrap());
     }
 }

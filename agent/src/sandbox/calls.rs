@@ -178,7 +178,9 @@ async fn serve<V: Verb>(
     let (answer, mut cost) = match Store::try_new(&shared.engine, state) {
         Ok(store) => {
             let call = run(store, wall, settings.discard, verb, running);
-            using.patience.watch(call).await
+            let ((answer, mut cost), busy) = using.patience.watch(call).await;
+            cost.busy = busy;
+            (answer, cost)
         }
         Err(error) => (
             Err(CallError::Unavailable {

@@ -12,8 +12,8 @@ use wasmtime::component::{Component as Code, Linker};
 
 /// What only describes or only checks a configuration answers at once.
 pub(super) const DESCRIBE_WALL: Duration = Duration::from_secs(2);
-/// The contract, without its patch version.
-const CONTRACT: &str = "0.1";
+/// The contract, `watchfire:plugin`, without its patch version.
+pub const CONTRACT: &str = "0.1";
 /// Interfaces of WASI that every component gets: what standard libraries import even where unused.
 const BASE_WASI: [&str; 4] = ["wasi:cli/", "wasi:clocks/", "wasi:io/", "wasi:random/"];
 

@@ -48,7 +48,20 @@ pub struct Settings {
     /// Reserve 64 MiB of address space a memory instead of 4 GiB, at 13 % more code. Needed under
     /// `ulimit -v` and `LimitAS=`.
     pub small_address_space: bool,
+    /// Interpret plugins instead of running them as native code, some ten times slower. Needed where memory cannot
+    /// be made executable (`MemoryDenyWriteExecute=`); only in a build with the feature `pulley`.
+    pub interpreter: bool,
 }
+
+/// Whether this build can interpret plugins.
+pub const HAS_INTERPRETER: bool = cfg!(feature = "pulley");
+
+/// What the interpreter is compiled for: Pulley's instructions, whatever the processor.
+const INTERPRETER: &str = if cfg!(target_endian = "big") {
+    "pulley64be"
+} else {
+    "pulley64"
+};
 
 /// The engine was refused.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +69,11 @@ pub enum EngineError {
     /// Wasmtime does not run here.
     #[error("cannot start the sandbox: {0}")]
     Engine(String),
+    /// Plugins are native code, and this build has nothing else.
+    #[error(
+        "cannot start the sandbox: memory cannot be made executable here (MemoryDenyWriteExecute=yes in the unit, or a policy of the kernel); take that back, or build watchfire with `--features pulley`, which interprets plugins"
+    )]
+    NotExecutable,
     /// No thread.
     #[error("cannot start the sandbox's threads")]
     Threads(#[source] std::io::Error),
@@ -82,8 +100,17 @@ pub(crate) struct Running(Arc<Ticker>);
 /// The guests' own runtime: what a plugin does never delays the agent's scheduler, signals or watchdog.
 pub(crate) struct Threads(Option<tokio::runtime::Runtime>);
 
+impl Settings {
+    /// What the hidden command `compile` wants to hear, so that its artefacts are for these settings.
+    pub fn compile_options(self) -> Vec<&'static str> {
+        let small = self.small_address_space.then_some("--small-address-space");
+        let interpreter = self.interpreter.then_some("--interpreter");
+        small.into_iter().chain(interpreter).collect()
+    }
+}
+
 /// The configuration of wasmtime, for the compiling child and for the agent: they must not differ.
-pub(crate) fn config(settings: Settings) -> Config {
+pub(crate) fn config(settings: Settings) -> wasmtime::Result<Config> {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -91,7 +118,9 @@ pub(crate) fn config(settings: Settings) -> Config {
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(ASYNC_STACK_BYTES)
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
+        // Not switched off: wasmtime's own adapters between the parts of one component use two memories, and its
+        // compiler panics without (componentize-qjs makes such components). The limiter sums all memories of a store.
+        .wasm_multi_memory(true)
         .wasm_tail_call(false)
         .wasm_relaxed_simd(false)
         .native_unwind_info(false)
@@ -103,18 +132,24 @@ pub(crate) fn config(settings: Settings) -> Config {
             .memory_guard_size(SMALL_GUARD_BYTES)
             .memory_reservation_for_growth(0);
     }
-    config
+    if settings.interpreter {
+        config.target(INTERPRETER)?;
+    }
+    Ok(config)
 }
 
 /// An engine for exactly these settings.
 pub(crate) fn exact(settings: Settings) -> Result<Engine, EngineError> {
-    Engine::new(&config(settings)).map_err(|error| EngineError::Engine(format!("{error:#}")))
+    config(settings)
+        .and_then(|config| Engine::new(&config))
+        .map_err(|error| EngineError::Engine(format!("{error:#}")))
 }
 
 /// The agent's engine: with a pool of memories and stacks where so much address space can be reserved at once,
 /// else as [`exact`], else in the small address space. All three load what was compiled for the settings that
-/// come back.
+/// come back. Where nothing can be executed, the interpreter is taken.
 pub(crate) fn fitting(settings: Settings) -> Result<(Engine, Settings), EngineError> {
+    let settings = executable(settings)?;
     if settings.small_address_space {
         return Ok((exact(settings)?, settings));
     }
@@ -127,9 +162,27 @@ pub(crate) fn fitting(settings: Settings) -> Result<(Engine, Settings), EngineEr
     }
     let small = Settings {
         small_address_space: true,
+        ..settings
     };
     tracing::warn!("address space is limited: plugins reserve 64 MiB a memory instead of 4 GiB");
     Ok((exact(small)?, small))
+}
+
+/// These settings, with the interpreter where native code cannot run.
+fn executable(settings: Settings) -> Result<Settings, EngineError> {
+    if settings.interpreter || super::executable::memory_can_be() {
+        return Ok(settings);
+    }
+    if !HAS_INTERPRETER {
+        return Err(EngineError::NotExecutable);
+    }
+    tracing::warn!(
+        "memory cannot be made executable: plugins are interpreted, some ten times slower"
+    );
+    Ok(Settings {
+        interpreter: true,
+        ..settings
+    })
 }
 
 /// An engine whose calls reuse memories, tables and stacks: a fresh mapping each costs more than all else in a
@@ -155,7 +208,7 @@ fn pooled(settings: Settings) -> wasmtime::Result<Engine> {
         pool.pagemap_scan(Enabled::Yes)
             .linear_memory_keep_resident(MEMORY_KEPT_BYTES);
     }
-    let mut config = config(settings);
+    let mut config = config(settings)?;
     config.async_stack_zeroing(true).allocation_strategy(pool);
     Engine::new(&config)
 }
@@ -368,6 +421,7 @@ mod tests {
         for small_address_space in [false, true] {
             let settings = Settings {
                 small_address_space,
+                ..Settings::default()
             };
             assert!(fits(&exact(settings).unwrap()), "{settings:?}");
         }

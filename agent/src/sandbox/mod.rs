@@ -10,7 +10,8 @@
 //! small runtime; it has a wall limit, a CPU budget (epochs), a memory cap, a hostcall cap. Nothing of the guest survives the call but what it put into `state`.
 //!
 //! * [`engine`]: the one configuration of wasmtime, the clock of the CPU limit, the guests' threads;
-//! * [`artefact`]: compiling (in the child process) and reviving; the one module with `unsafe`;
+//! * `executable`: whether native code can run here at all;
+//! * [`artefact`]: compiling (in the child process) and reviving; here native code is believed;
 //! * [`component`]: what is loaded, and what it may import;
 //! * `calls`: one call from the fresh store to the answer; [`uses`]: the four kinds as the agent calls them;
 //! * [`host`]: all that a guest can reach, one file an interface;
@@ -24,6 +25,7 @@ pub mod component;
 mod convert;
 pub mod egress;
 pub mod engine;
+mod executable;
 pub mod grants;
 pub mod host;
 mod limits;
@@ -34,14 +36,16 @@ pub mod uses;
 mod wants;
 
 pub use artefact::{COMPONENT_BYTES_MAX, CompileError, compatibility_key, compile};
-pub use component::{Component, LoadError};
-pub use engine::{EngineError as SandboxError, Settings, Settings as SandboxSettings};
+pub use component::{CONTRACT, Component, LoadError};
+pub use engine::{
+    EngineError as SandboxError, HAS_INTERPRETER, Settings, Settings as SandboxSettings,
+};
 pub use host::events::{EventSink, NoEvents, PluginEvent};
 pub use host::log::{LogLine, LogSink, TracingLog};
 pub use host::state::{MemoryState, StateStore, StateStoreError};
 pub use host::{HostConfig, HostServices};
 pub use uses::{Action, Notifier, Probe, Rule};
-pub use wants::wants;
+pub use wants::{unmet, wants};
 
 use engine::{CALLS_MAX, Threads, Ticker};
 use std::sync::Arc;

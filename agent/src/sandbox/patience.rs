@@ -25,6 +25,8 @@ pub(crate) struct Patience {
 /// The longest stretch of one call so far; the use is judged by it when the call is over, however it ends.
 struct Longest<'a> {
     held: Duration,
+    /// All stretches together.
+    busy: Duration,
     patience: &'a Patience,
 }
 
@@ -34,20 +36,24 @@ impl Patience {
         self.probation.load(Ordering::Relaxed) == 0
     }
 
-    /// Runs a call and judges the use by it.
-    pub(crate) async fn watch<F: Future>(&self, call: F) -> F::Output {
+    /// Runs a call and judges the use by it. Beside the call's answer comes how long it held a thread.
+    pub(crate) async fn watch<F: Future>(&self, call: F) -> (F::Output, Duration) {
         let mut call = std::pin::pin!(call);
         let mut longest = Longest {
             held: Duration::ZERO,
+            busy: Duration::ZERO,
             patience: self,
         };
-        std::future::poll_fn(|cx| {
+        let answer = std::future::poll_fn(|cx| {
             let since = Instant::now();
             let polled = call.as_mut().poll(cx);
-            longest.held = longest.held.max(since.elapsed());
+            let held = since.elapsed();
+            longest.held = longest.held.max(held);
+            longest.busy += held;
             polled
         })
-        .await
+        .await;
+        (answer, longest.busy)
     }
 
     // One call of a use runs at a time, so nothing is lost between the two steps.
@@ -79,7 +85,8 @@ mod tests {
         // Stands for a stretch of work: the clock moves within one poll.
         let works = async |long: Duration| {
             let work = std::pin::pin!(tokio::time::advance(long));
-            patience.watch(work).await;
+            let ((), busy) = patience.watch(work).await;
+            assert_eq!(busy, long);
         };
         works(QUICK / 2).await;
         assert!(patience.is_quick());

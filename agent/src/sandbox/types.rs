@@ -64,7 +64,22 @@ impl Limits {
             samples: 10_000,
         }
     }
+
+    /// Those of a component of `bytes`: a large one brings a run time of its own (Python) and gets 128 MiB.
+    pub fn of_component(kind: Kind, bytes: usize) -> Self {
+        let mut limits = Limits::of(kind);
+        if bytes > LARGE_COMPONENT_BYTES {
+            limits.memory_bytes = LARGE_MEMORY_BYTES;
+        }
+        limits
+    }
 }
+
+/// Components above this size bring a run time of their own ...
+const LARGE_COMPONENT_BYTES: usize = 8 << 20;
+
+/// ... which needs this memory.
+const LARGE_MEMORY_BYTES: usize = 128 << 20;
 
 /// One configured use of a component: everything a call needs beside its arguments.
 #[derive(Clone, Debug)]
@@ -296,6 +311,14 @@ pub enum CallError {
     /// Its answer breaks a bound or the data model.
     #[error("the plugin's answer was refused: {0}")]
     BadResult(String),
+    /// It was not called: it failed too often by its own fault.
+    #[error("{message}")]
+    Quarantined {
+        /// Why, and the last of its failures.
+        message: String,
+        /// Until it is tried again.
+        retry_after: Duration,
+    },
 }
 
 impl CallError {
@@ -307,6 +330,7 @@ impl CallError {
                 | CallError::Denied(_)
                 | CallError::Unavailable { .. }
                 | CallError::Rejected(_)
+                | CallError::Quarantined { .. }
         )
     }
 
@@ -325,6 +349,7 @@ impl CallError {
             CallError::MemoryLimit(_) => "memory_limit",
             CallError::HostCallLimit(_) => "host_call_limit",
             CallError::BadResult(_) => "bad_result",
+            CallError::Quarantined { .. } => "quarantined",
         }
     }
 }
@@ -336,6 +361,9 @@ pub struct Cost {
     pub wall: Duration,
     /// Epoch ticks of 10 ms that passed inside the guest.
     pub cpu_ticks: u32,
+    /// Part of `wall` in which the call held a thread: the component's own computing, and host functions as
+    /// far as they do not wait. What `cpu_ticks` cannot see of short calls is in here.
+    pub busy: Duration,
     /// Part of `wall` spent in host calls.
     pub host: Duration,
     /// Host calls made.

@@ -1,6 +1,6 @@
 //! From what a plugin asks for to the line that an operator could write.
 
-use super::types::Description;
+use super::types::{Description, Grants};
 use std::collections::BTreeMap;
 
 /// Grants that are a list of strings.
@@ -65,6 +65,29 @@ pub fn wants(description: &Description) -> String {
     text + &format!("grant = {{ {} }}\n", grants.join(", "))
 }
 
+/// Wishes of which nothing at all is granted: no `http` line for one that asks for `http`. Which lines an
+/// operator writes is the operator's choice; wishes of plugins for any purpose are examples.
+pub fn unmet<'w>(wants: &'w [String], grants: &Grants) -> Vec<&'w str> {
+    let has_some = |name: &str| match name {
+        "commands" => !grants.commands.is_empty(),
+        "delete" => !grants.delete.is_empty(),
+        "dns" => !grants.dns.is_empty(),
+        "files" => !grants.files.is_empty(),
+        "http" => !grants.http.is_empty(),
+        "insecure" => grants.insecure,
+        "mail" => grants.mail,
+        "secrets" => !grants.secrets.is_empty(),
+        "services" => !grants.services.is_empty(),
+        "signals" => !grants.signals.is_empty(),
+        "system" => grants.system,
+        "tcp" => !grants.tcp.is_empty(),
+        // Nobody can grant what does not exist.
+        _ => true,
+    };
+    let unmet = |want: &&str| !has_some(want.split_whitespace().next().unwrap_or(""));
+    wants.iter().map(String::as_str).filter(unmet).collect()
+}
+
 /// A TOML string; control characters are escaped, so it is safe to print, too.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
@@ -106,6 +129,19 @@ mod tests {
             asked(&["secrets db 127.0.0.1:5432 reveal"]),
             "grant = { secrets = { \"db\" = { to = \"127.0.0.1:5432\", reveal = true } } }\n"
         );
+    }
+
+    #[test]
+    fn a_wish_is_unmet_where_nothing_of_its_kind_is_granted() {
+        let wants = ["http https://example.org:443", "http x", "system", "magic"];
+        let wants = wants.map(str::to_owned);
+        let none = Grants::default();
+        assert_eq!(unmet(&wants, &none), &wants[..3]);
+        let some = Grants {
+            http: vec!["http://127.0.0.1:80".to_owned()],
+            ..Grants::default()
+        };
+        assert_eq!(unmet(&wants, &some), ["system"]);
     }
 
     #[test]

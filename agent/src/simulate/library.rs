@@ -87,10 +87,8 @@ impl Library {
             system: crate::sandbox::host::system::SystemSettings::default(),
         };
         let sandbox = Sandbox::new(Settings::default(), services)?;
-        let small = sandbox.settings().small_address_space;
-        let options = small.then_some("--small-address-space");
         Ok(Library {
-            compiler: Compiler::of_this_process(options.into_iter().collect()),
+            compiler: Compiler::of_this_process(sandbox.settings().compile_options()),
             sandbox,
             shelf: Mutex::default(),
         })
@@ -136,6 +134,7 @@ impl Library {
             needs: configured.needs,
             sha256: configured.sha256,
             limits: configured.limits,
+            quarantine: Arc::default(),
         })))
     }
 

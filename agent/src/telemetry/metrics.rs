@@ -3,10 +3,10 @@
 //! A metric is a field of [`Metrics`]; one without labels is used as it is, one with labels through
 //! `with([values])`, in the order in which the list names the labels. Hot paths keep what `with` returns.
 
+use super::accounts::Failures;
 use super::exposition::Exposition;
 use super::instrument::{Counter, Family, Gauge, Histogram, Info, Instrument};
-use crate::sandbox::types::{Cost, Kind};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// Seconds: parts of a round. From what a pure step takes to what a slow disk or guest takes.
 const ROUND: &[f64] = &[0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
@@ -24,6 +24,8 @@ macro_rules! metrics {
         pub struct Metrics {
             /// Seconds since 1970.
             started_secs: f64,
+            /// The texts that belong to the counts of failures.
+            pub(super) failures: Failures,
             $(#[doc = concat!("`", $name, "`: ", $help)] pub $field: $type,)*
         }
 
@@ -40,7 +42,7 @@ macro_rules! metrics {
             fn zero(started_secs: f64) -> Self {
                 let mut infos = LIST.iter();
                 let mut next = || infos.next().expect("the list has an entry for each field");
-                Metrics { started_secs, $($field: Instrument::new(next()),)* }
+                Metrics { started_secs, failures: Failures::default(), $($field: Instrument::new(next()),)* }
             }
 
             /// Writes all of them.
@@ -83,14 +85,19 @@ metrics! {
     acceptance_delay: Family<Histogram, 1> = "watchfire_acceptance_delay_seconds" ["severity"] DELAY, "From the decision to send to its acceptance, retries included.";
     outbox_pending: Gauge = "watchfire_outbox_pending" [] &[], "Notifications not delivered yet.";
     recovery_attempts: Family<Counter, 2> = "watchfire_recovery_attempts_total" ["procedure" "step"] &[], "Steps of recovery attempts.";
-    plugin_calls: Family<Counter, 3> = "watchfire_plugin_calls_total" ["plugin" "kind" "outcome"] &[], "Calls into a component by outcome.";
+    plugin_calls: Family<Counter, 4> = "watchfire_plugin_calls_total" ["plugin" "use" "kind" "outcome"] &[], "Calls into a component by outcome.";
     plugin_wall: Family<Counter, 2> = "watchfire_plugin_wall_seconds_total" ["plugin" "use"] &[], "Time from call to answer.";
-    plugin_cpu: Family<Counter, 2> = "watchfire_plugin_cpu_seconds_total" ["plugin" "use"] &[], "CPU time inside the component, in ticks of 10 ms.";
+    plugin_wall_max: Family<Gauge, 2> = "watchfire_plugin_wall_seconds_max" ["plugin" "use"] &[], "Longest call since the start.";
+    plugin_cpu: Family<Counter, 2> = "watchfire_plugin_cpu_seconds_total" ["plugin" "use"] &[], "Part of the wall time in which calls held a thread: in the component, and in the host where it does not wait.";
     plugin_host: Family<Counter, 2> = "watchfire_plugin_host_seconds_total" ["plugin" "use"] &[], "Part of the wall time spent in calls to the host.";
     plugin_memory: Family<Gauge, 2> = "watchfire_plugin_memory_bytes_max" ["plugin" "use"] &[], "Largest memory of a call since the start.";
     plugin_bytes_out: Family<Counter, 2> = "watchfire_plugin_bytes_out_total" ["plugin" "use"] &[], "Bytes sent to the network.";
     plugin_requests: Family<Counter, 2> = "watchfire_plugin_requests_total" ["plugin" "use"] &[], "Requests and connections made.";
     plugin_refusals: Family<Counter, 2> = "watchfire_plugin_refusals_total" ["plugin" "use"] &[], "Host calls refused for want of a grant.";
+    plugin_samples: Family<Counter, 2> = "watchfire_plugin_samples_total" ["plugin" "use"] &[], "Samples collected.";
+    plugin_quarantined: Family<Gauge, 2> = "watchfire_plugin_quarantined" ["plugin" "use"] &[], "1 while the use is quarantined: not called for now.";
+    plugin_quarantines: Family<Counter, 2> = "watchfire_plugin_quarantines_total" ["plugin" "use"] &[], "Times that the use was quarantined.";
+    plugin_withheld: Family<Counter, 2> = "watchfire_plugin_withheld_total" ["plugin" "use"] &[], "Calls not made because the use was quarantined.";
     reloads: Family<Counter, 2> = "watchfire_reloads_total" ["what" "outcome"] &[], "Reloads of configuration and plugins by outcome.";
     config_valid: Gauge = "watchfire_config_valid" [] &[], "Whether the configuration on disk is the one that runs.";
     commit_duration: Histogram = "watchfire_commit_duration_seconds" [] ROUND, "Time of one commit to the state store.";
@@ -121,49 +128,6 @@ impl Metrics {
         metrics
     }
 
-    /// Counts one call into a component: `outcome` is `ok` or the error's name, `id` that of its use.
-    pub fn plugin_call(&self, plugin: &str, kind: Kind, id: &str, outcome: &str, cost: &Cost) {
-        let used = [plugin, id];
-        self.plugin_calls.with([plugin, kind.name(), outcome]).inc();
-        self.plugin_wall.with(used).add_time(cost.wall);
-        self.plugin_cpu
-            .with(used)
-            .add_time(Duration::from_millis(10) * cost.cpu_ticks);
-        self.plugin_host.with(used).add_time(cost.host);
-        #[expect(clippy::cast_precision_loss, reason = "memory is far below 2^53 bytes")]
-        self.plugin_memory
-            .with(used)
-            .raise(cost.memory_bytes as f64);
-        self.plugin_bytes_out.with(used).add_count(cost.bytes_out);
-        self.plugin_requests
-            .with(used)
-            .add_count(cost.requests.into());
-        self.plugin_refusals
-            .with(used)
-            .add_count(cost.refusals.into());
-    }
-
-    /// Calls into a component since the start, and those that failed by its own fault.
-    pub fn calls_of(&self, plugin: &str) -> (u64, u64) {
-        let mut calls = 0.0;
-        let mut failures = 0.0;
-        for ([name, _, outcome], count) in self.plugin_calls.all() {
-            if *name == *plugin {
-                calls += count.get();
-                let others = ["ok", "config", "denied", "unavailable", "rejected"];
-                if !others.contains(&&*outcome) {
-                    failures += count.get();
-                }
-            }
-        }
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "counts are whole and not negative"
-        )]
-        (calls as u64, failures as u64)
-    }
-
     /// Seconds since 1970 when this process began to count.
     pub fn started_secs(&self) -> f64 {
         self.started_secs
@@ -192,36 +156,12 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_counted_in_every_figure() {
+    fn the_process_is_described_too() {
         let metrics = Metrics::new("1.2.3");
-        let cost = Cost {
-            wall: Duration::from_millis(250),
-            cpu_ticks: 3,
-            host: Duration::from_millis(125),
-            host_calls: 2,
-            memory_bytes: 1 << 20,
-            bytes_out: 77,
-            requests: 1,
-            answers: 0,
-            refusals: 4,
-        };
-        metrics.plugin_call("probe-host", Kind::Probe, "host", "ok", &cost);
         let mut out = Exposition::default();
         metrics.write(&mut out);
         let text = out.finish();
-        for line in [
-            r#"watchfire_build_info{version="1.2.3"} 1"#,
-            r#"watchfire_plugin_calls_total{plugin="probe-host",kind="probe",outcome="ok"} 1"#,
-            r#"watchfire_plugin_wall_seconds_total{plugin="probe-host",use="host"} 0.25"#,
-            r#"watchfire_plugin_cpu_seconds_total{plugin="probe-host",use="host"} 0.03"#,
-            r#"watchfire_plugin_host_seconds_total{plugin="probe-host",use="host"} 0.125"#,
-            r#"watchfire_plugin_memory_bytes_max{plugin="probe-host",use="host"} 1048576"#,
-            r#"watchfire_plugin_bytes_out_total{plugin="probe-host",use="host"} 77"#,
-            r#"watchfire_plugin_requests_total{plugin="probe-host",use="host"} 1"#,
-            r#"watchfire_plugin_refusals_total{plugin="probe-host",use="host"} 4"#,
-        ] {
-            assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
-        }
+        assert!(text.contains("watchfire_build_info{version=\"1.2.3\"} 1\n"));
         assert!(text.contains("\nprocess_resident_memory_bytes "));
     }
 }

@@ -1,5 +1,6 @@
-//! What the agent says of itself: its metrics ([`metrics`]) and its log ([`log`]).
+//! What the agent says of itself: its metrics ([`metrics`]), the accounts of its plugins ([`accounts`]) and its log ([`log`]).
 
+pub mod accounts;
 pub mod exposition;
 pub mod instrument;
 pub mod log;

@@ -1,17 +1,22 @@
 //! Tests of the whole agent: the real binary, real components, real sockets.
 
+mod authors;
 mod compile;
 mod configs;
 mod crash;
 mod dependencies;
 mod documented;
+mod fuzzed;
+mod golden;
 mod history;
 mod hostile;
 mod hours;
 mod layering;
+mod lock;
 mod operators;
 mod outage;
 mod packs;
+mod quarantine;
 mod recovery;
 mod reload;
 mod reloader;
@@ -28,4 +33,7 @@ mod stock_rules;
     reason = "shared with the benchmarks, which use another part of it"
 )]
 mod support;
+mod under_fire;
+mod walls;
+mod watching;
 mod whole_loop;

@@ -374,3 +374,86 @@ async fn a_burst_of_files_makes_few_looks_and_loses_none() {
     assert!(bed.now().number < 50, "{}", bed.now().number);
     assert_eq!(bed.compilations(), compilations + 201, "none twice");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_that_holds_is_not_taken_while_it_is_written() {
+    use std::io::Write;
+    let mut bed = running().await;
+    let whole = std::fs::read_to_string(bed.config_file()).expect("read");
+    let half = whole.split("[[rule]]").next().expect("a head");
+    // Truncated, half written, open; then one write after the other, never quiet.
+    let mut file = std::fs::File::create(bed.config_file()).expect("opened");
+    file.write_all(half.as_bytes()).expect("written");
+    // A component is the reason for a look meanwhile.
+    let new = version(threshold(), 2);
+    bed.drop_in("rule-mine", &new);
+    let sha256 = sha256_of(&new);
+    let mut ticks = tokio::time::interval(Duration::from_millis(50));
+    let written = async {
+        loop {
+            ticks.tick().await;
+            file.write_all(b"#\n").expect("written");
+        }
+    };
+    tokio::select! {
+        () = bed.until(|now| now.rules.first().is_none_or(|rule| rule.sha256 == sha256)) => {}
+        () = written => {}
+    }
+    assert_eq!(bed.now().rules.len(), 1, "the half was taken for the whole");
+    drop(file);
+    bed.configure(&rule("mine", "rule-mine", 80));
+    bed.until(|now| {
+        let rule = now.rules.first();
+        rule.is_some_and(|rule| rule.config.config.contains("80"))
+    })
+    .await;
+    assert_eq!(bed.events("config_rejected"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_configuration_changes_nothing() {
+    let mut bed = running().await;
+    let before = bed.now();
+    std::fs::write(bed.config_file(), "").expect("written");
+    let summary = bed.until_condition("watchfire_config_invalid", true).await;
+    assert!(summary.contains("the file is empty"), "{summary}");
+    assert!(Arc::ptr_eq(&before.rules[0], &bed.now().rules[0]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_component_beside_a_good_edit_costs_only_itself() {
+    let mut bed = running().await;
+    let notifier = stock::find("notifier-log").expect("a stock plugin").bytes();
+    // While the reloader is busy with another one, so that one look finds both.
+    let compilations = bed.compilations();
+    bed.drop_in("rule-other", &version(threshold(), 9));
+    bed.until_compilations(compilations + 1).await;
+    bed.drop_in("rule-mine", &notifier);
+    bed.configure(&rule("mine", "rule-mine", 80));
+    bed.until(|now| now.rules[0].config.config.contains("80"))
+        .await;
+    bed.until(|now| now.plugins.rejection("rule-mine").is_some())
+        .await;
+    assert_eq!(
+        bed.now().rules[0].sha256,
+        sha256_of(&version(threshold(), 1))
+    );
+    assert_eq!(bed.events("config_rejected"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_is_tried_again_with_the_component_that_came_with_it() {
+    let mut bed = running().await;
+    // Refused by the version that runs, and by the one before it.
+    let wrong = rule("mine", "rule-mine", 70).replace("above", "abov");
+    bed.configure(&wrong);
+    bed.until_condition("watchfire_config_invalid", true).await;
+    bed.drop_in("rule-mine", &version(threshold(), 2));
+    let sha256 = sha256_of(&version(threshold(), 2));
+    bed.until(|now| now.rules[0].sha256 == sha256).await;
+    // It is no better with it, and that is all: the next good one is taken.
+    bed.configure(&rule("mine", "rule-mine", 70));
+    bed.until(|now| now.rules[0].config.config.contains("70"))
+        .await;
+    bed.until_condition("watchfire_config_invalid", false).await;
+}

@@ -97,10 +97,14 @@ fn command(script: &str) -> CommandSpec {
 
 /// Compiled once for all tests; an unoptimised compiler takes its time.
 fn artefact(name: &str, settings: SandboxSettings) -> Arc<Vec<u8>> {
-    type Artefacts = Mutex<BTreeMap<(String, bool), Arc<Vec<u8>>>>;
+    type Artefacts = Mutex<BTreeMap<(String, bool, bool), Arc<Vec<u8>>>>;
     static MADE: OnceLock<Artefacts> = OnceLock::new();
     let mut made = MADE.get_or_init(Mutex::default).lock().unwrap();
-    let key = (name.to_owned(), settings.small_address_space);
+    let key = (
+        name.to_owned(),
+        settings.small_address_space,
+        settings.interpreter,
+    );
     let artefact = made.entry(key).or_insert_with(|| {
         let bytes = std::fs::read(guests::component(name)).unwrap();
         Arc::new(compile(&bytes, settings).unwrap())
@@ -462,6 +466,7 @@ async fn a_call_starts_with_its_caller_and_works_on_elsewhere() {
 async fn the_small_address_space_runs_the_same_components() {
     let small = SandboxSettings {
         small_address_space: true,
+        ..Bench::new().sandbox.settings()
     };
     let bench = Bench::with(small);
     bench.collect("").await.0.unwrap();
@@ -469,7 +474,8 @@ async fn the_small_address_space_runs_the_same_components() {
     let (answer, _) = probe.collect().await;
     assert_eq!(answer.unwrap_err(), CallError::MemoryLimit(64 << 20));
     // Code for the other one is refused, cleanly.
-    let other = artefact("hostile", SandboxSettings::default());
+    let large = Bench::new().sandbox.settings();
+    let other = artefact("hostile", large);
     let refused = bench.sandbox.load("hostile", [0; 32], &other, false);
     assert!(
         matches!(refused, Err(LoadError::Artefact { .. })),
@@ -477,7 +483,7 @@ async fn the_small_address_space_runs_the_same_components() {
     );
     assert_ne!(
         compatibility_key(small).unwrap(),
-        compatibility_key(SandboxSettings::default()).unwrap()
+        compatibility_key(large).unwrap()
     );
 }
 

@@ -2,14 +2,14 @@
 //! and hangs: nothing is lost, nothing stays unresolved, and what comes twice has one id.
 
 use crate::configs::queue_probe;
-use crate::support::{Agent, Answer, Folder, Server, now, wait_within};
+use crate::support::{Agent, Answer, Dice, Folder, Server, now, number, seed, wait_within};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// How long it goes on, in seconds, unless [`SECS_VARIABLE`] says otherwise.
 const SECS: u64 = 60;
@@ -55,27 +55,15 @@ enum Mood {
     Hangs,
 }
 
-/// Seeded, so that a failure names its chances (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % below
-    }
-
-    fn mood(&mut self) -> Mood {
-        match self.roll(100) {
-            0..=54 => Mood::Accepts(Duration::ZERO),
-            55..=69 => Mood::Accepts(Duration::from_millis(50 + self.roll(700))),
-            70..=84 => Mood::Errs(503),
-            85..=89 => Mood::Errs(500),
-            90..=96 => Mood::HangsUp,
-            _ => Mood::Hangs,
-        }
+/// What the service does next.
+fn mood(dice: &mut Dice) -> Mood {
+    match dice.roll(100) {
+        0..=54 => Mood::Accepts(Duration::ZERO),
+        55..=69 => Mood::Accepts(Duration::from_millis(50 + dice.roll(700))),
+        70..=84 => Mood::Errs(503),
+        85..=89 => Mood::Errs(500),
+        90..=96 => Mood::HangsUp,
+        _ => Mood::Hangs,
     }
 }
 
@@ -85,7 +73,7 @@ impl Sink {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(SinkShared {
             posts: Mutex::default(),
-            dice: Mutex::new(Dice(seed)),
+            dice: Mutex::new(Dice::new(seed)),
             well: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
@@ -140,7 +128,7 @@ fn serve(mut stream: TcpStream, shared: &SinkShared) -> std::io::Result<()> {
     let mood = if shared.well.load(Ordering::SeqCst) {
         Mood::Accepts(Duration::ZERO)
     } else {
-        shared.dice.lock().unwrap().mood()
+        mood(&mut shared.dice.lock().unwrap())
     };
     shared.posts.lock().unwrap().push(Post {
         body: serde_json::from_slice(&body).expect("the notifier sends JSON"),
@@ -246,14 +234,6 @@ fn decided(history: &[Value]) -> BTreeMap<String, (String, bool)> {
     all
 }
 
-fn variable(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name}={text:?} is no number")),
-    )
-}
-
 fn wait_for_round(agent: &Agent) {
     wait_within(SETTLE, "the first round of a life", || {
         let pipeline = agent.get("/health/events")?;
@@ -263,10 +243,8 @@ fn wait_for_round(agent: &Agent) {
 
 #[test]
 fn killed_again_and_again_it_loses_nothing_and_leaves_nothing_open() {
-    let by_the_clock = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
-    let seed = variable(SEED_VARIABLE).unwrap_or(by_the_clock);
-    println!("seed {seed}: {SEED_VARIABLE}={seed} repeats its chances");
-    let mut dice = Dice(seed);
+    let seed = seed(SEED_VARIABLE);
+    let mut dice = Dice::new(seed);
     let sources = [Server::start(queue(7)), Server::start(queue(7))];
     let sink = Sink::start(seed ^ 1);
     let folder = Folder::new(&configuration([&sources[0], &sources[1]], &sink));
@@ -276,7 +254,7 @@ fn killed_again_and_again_it_loses_nothing_and_leaves_nothing_open() {
     wait_for_round(&agent);
     agent.kill();
 
-    let end = now() + Duration::from_secs(variable(SECS_VARIABLE).unwrap_or(SECS));
+    let end = now() + Duration::from_secs(number(SECS_VARIABLE).unwrap_or(SECS));
     let mut kills = 1;
     while now() < end {
         let agent = Agent::spawn(&folder);

@@ -75,6 +75,23 @@ pub fn judged<R: Rule>(case: &Value) -> Value {
     json!({ "rounds": rounds })
 }
 
+/// Judges every case of a rule's `testdata` and compares: `input.json` as [`judged`] takes it, `expected.json` as it gives it.
+/// `watchfire plugin test` runs the same cases in the sandbox.
+///
+/// # Panics
+/// At the first case that is judged otherwise, and where there is none.
+pub fn judges_testdata<R: Rule>(manifest_dir: &str) {
+    for case in super::cases(manifest_dir) {
+        let expected: Value = case.json("expected.json");
+        assert_eq!(
+            judged::<R>(&case.json("input.json")),
+            expected,
+            "{}",
+            case.name
+        );
+    }
+}
+
 fn round<R: Rule>(
     rule: &R,
     inputs: &[&str],

@@ -32,7 +32,7 @@ use crate::host::{commands, dns, files, http, log, mail, system};
 use crate::{Error, Pairs, Result, Timestamp};
 
 pub use fixtures::{Case, alert, cases, notification, read_alert, read_notification};
-pub use judged::judged;
+pub use judged::{judged, judges_testdata};
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<RefCell<Script>>>> = const { RefCell::new(None) };

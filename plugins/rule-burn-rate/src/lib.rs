@@ -191,14 +191,7 @@ mod tests {
 
     #[test]
     fn testdata_is_judged_as_expected() {
-        for case in mock::cases(env!("CARGO_MANIFEST_DIR")) {
-            assert_eq!(
-                mock::judged::<BurnRate>(&case.json("input.json")),
-                case.json::<Value>("expected.json"),
-                "{}",
-                case.name
-            );
-        }
+        mock::judges_testdata::<BurnRate>(env!("CARGO_MANIFEST_DIR"));
     }
 
     #[test]

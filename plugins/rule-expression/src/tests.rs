@@ -20,14 +20,7 @@ fn truth(text: &str, inputs: &[(&str, f64)]) -> Option<bool> {
 
 #[test]
 fn testdata_is_judged_as_expected() {
-    for case in mock::cases(env!("CARGO_MANIFEST_DIR")) {
-        assert_eq!(
-            mock::judged::<Expression>(&case.json("input.json")),
-            case.json::<Value>("expected.json"),
-            "{}",
-            case.name
-        );
-    }
+    mock::judges_testdata::<Expression>(env!("CARGO_MANIFEST_DIR"));
 }
 
 #[test]

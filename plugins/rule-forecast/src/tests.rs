@@ -39,14 +39,7 @@ fn shown(verdict: Verdict) -> f64 {
 
 #[test]
 fn testdata_is_judged_as_expected() {
-    for case in mock::cases(env!("CARGO_MANIFEST_DIR")) {
-        assert_eq!(
-            mock::judged::<Forecast>(&case.json("input.json")),
-            case.json::<Value>("expected.json"),
-            "{}",
-            case.name
-        );
-    }
+    mock::judges_testdata::<Forecast>(env!("CARGO_MANIFEST_DIR"));
 }
 
 #[test]

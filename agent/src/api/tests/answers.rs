@@ -251,7 +251,11 @@ async fn metrics_pass_promtool() {
     // One child of each family of our own, so that its samples are judged too.
     let metrics = &api.metrics;
     let cost = crate::sandbox::types::Cost::default();
-    metrics.plugin_call("p", crate::sandbox::types::Kind::Probe, "u", "ok", &cost);
+    metrics.plugin_call("p", crate::sandbox::types::Kind::Probe, "u", None, &cost);
+    metrics.plugin_samples.with(["p", "u"]).inc();
+    metrics.plugin_quarantined.with(["p", "u"]).set(0.0);
+    metrics.plugin_quarantines.with(["p", "u"]).inc();
+    metrics.plugin_withheld.with(["p", "u"]).inc();
     metrics.stage_duration.with(["alert"]).observe(0.1);
     metrics.probe_runs.with(["p", "ok"]).inc();
     metrics.probe_run_duration.with(["p"]).observe(0.1);

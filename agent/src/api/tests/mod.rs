@@ -173,6 +173,7 @@ fn config() -> Config {
         mail: None,
         heartbeat: None,
         plugins: BTreeMap::new(),
+        lock: None,
         defaults: ProbeDefaults {
             every: Duration::from_secs(10),
             timeout: Duration::from_secs(5),

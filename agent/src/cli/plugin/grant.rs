@@ -24,24 +24,37 @@ pub(super) fn resolve(
     color: bool,
 ) -> Result<(Arc<Grants>, Config), Failure> {
     let environment = Environment::of_process();
-    let refused =
-        |rejected: config::Rejected| Failure::config(config::render(&rejected.mistakes, color));
-    let mut texts = match from {
+    let texts = match from {
         Some(path) => {
-            let loaded = config::load(Some(path), &environment).map_err(refused)?;
+            let loaded = config::load(Some(path), &environment).map_err(|r| refused(&r, color))?;
             loaded.config.source.texts
         }
         None => vec![(environment.cwd.join(PLACE), "".into())],
     };
-    let table = table(given)?;
+    resolve_over(texts, kind, plugin, &table(given)?, color)
+}
+
+fn refused(rejected: &config::Rejected, color: bool) -> Failure {
+    Failure::config(config::render(&rejected.mistakes, color))
+}
+
+/// As [`resolve`], with the grants as the table they are in a configuration, and the texts below it.
+pub(super) fn resolve_over(
+    mut texts: Vec<(PathBuf, Arc<str>)>,
+    kind: Kind,
+    plugin: &str,
+    table: &Table,
+    color: bool,
+) -> Result<(Arc<Grants>, Config), Failure> {
+    let environment = Environment::of_process();
     if kind == Kind::Rule && !table.is_empty() {
         return Err(Failure::failed(
             "a rule computes and reaches nothing: it takes no grants",
         ));
     }
-    texts.push((PathBuf::from(PLACE), text(kind, plugin, &table)?.into()));
+    texts.push((PathBuf::from(PLACE), text(kind, plugin, table)?.into()));
     let config = config::from_texts(&texts, &environment)
-        .map_err(refused)?
+        .map_err(|rejected| refused(&rejected, color))?
         .config;
     let id = ID;
     let grant = match kind {

@@ -1,5 +1,6 @@
 //! From a file, or the name of a stock plugin, to a component in a sandbox of its own.
 
+use super::project::component_of;
 use crate::error::Failure;
 use crate::plugin::compile::Compiler;
 use crate::plugin::stock;
@@ -27,50 +28,104 @@ pub(super) struct Ready {
     pub(super) compile_time: Duration,
 }
 
+/// A component that was compiled, for sandboxes of one setting.
+pub(super) struct Compiled {
+    pub(super) name: String,
+    pub(super) component: Vec<u8>,
+    pub(super) sha256: [u8; 32],
+    artefact: Vec<u8>,
+    compile_time: Duration,
+}
+
+impl Compiled {
+    /// Loads it into a sandbox.
+    pub(super) fn load(&self, sandbox: &Sandbox, stub_wasi: bool) -> Result<Component, Failure> {
+        Ok(sandbox.load(&self.name, self.sha256, &self.artefact, stub_wasi)?)
+    }
+}
+
 /// Compiles in the capped child, loads, asks what it is.
 pub(super) async fn load(
     file: &Path,
     stub_wasi: bool,
     config: HostConfig,
 ) -> Result<Ready, Failure> {
-    let (name, bytes) = read(file)?;
-    let services = HostServices {
+    match load_strange(file, stub_wasi, config).await? {
+        (ready, None) => Ok(ready),
+        (_, Some(error)) => Err(Failure::failed(error)),
+    }
+}
+
+/// As [`load`], of a component that may not be able to say what it is: then with an empty description and why.
+pub(super) async fn load_strange(
+    file: &Path,
+    stub_wasi: bool,
+    config: HostConfig,
+) -> Result<(Ready, Option<String>), Failure> {
+    let sandbox = sandbox(HostServices {
+        config,
+        ..services()
+    })?;
+    let compiled = compile(file, &sandbox).await?;
+    let component = compiled.load(&sandbox, stub_wasi)?;
+    let (description, silent) = match component.describe().await {
+        Ok(description) => (description, None),
+        Err(error) => {
+            let why = printable(&error.to_string());
+            (
+                Description::default(),
+                Some(format!("its describe failed: {why}")),
+            )
+        }
+    };
+    let ready = Ready {
+        name: compiled.name,
+        component,
+        description,
+        bytes: compiled.component.len(),
+        sha256: crate::plugin::hex(&compiled.sha256),
+        compile_time: compiled.compile_time,
+    };
+    Ok((ready, silent))
+}
+
+/// A host that keeps state in memory and says on stderr what plugins log and tell.
+pub(super) fn services() -> HostServices {
+    HostServices {
         state: Arc::new(MemoryState::default()),
         events: Arc::new(ToStderr),
         log: Arc::new(ToStderr),
-        config,
+        config: HostConfig::default(),
         system: crate::sandbox::host::system::SystemSettings::default(),
-    };
+    }
+}
+
+/// A sandbox around these services.
+pub(super) fn sandbox(services: HostServices) -> Result<Sandbox, Failure> {
     crate::sandbox::egress::tls::install_crypto_provider();
-    let sandbox = Sandbox::new(Settings::default(), services)?;
-    let options = if sandbox.settings().small_address_space {
-        vec!["--small-address-space"]
-    } else {
-        Vec::new()
-    };
+    Ok(Sandbox::new(Settings::default(), services)?)
+}
+
+/// Reads a component (see [`read`]) and compiles it, for sandboxes like this one.
+pub(super) async fn compile(file: &Path, sandbox: &Sandbox) -> Result<Compiled, Failure> {
+    let (name, component) = read(file)?;
+    let options = sandbox.settings().compile_options();
     let started = Instant::now();
-    let artefact = Compiler::of_this_process(options).compile(&bytes).await?;
-    let compile_time = started.elapsed();
-    let digest: [u8; 32] = Sha256::digest(&bytes).into();
-    let component = sandbox.load(&name, digest, &artefact, stub_wasi)?;
-    let description = component.describe().await.map_err(|error| {
-        Failure::failed(format!(
-            "its describe failed: {}",
-            printable(&error.to_string())
-        ))
-    })?;
-    Ok(Ready {
+    let artefact = Compiler::of_this_process(options)
+        .compile(&component)
+        .await?;
+    Ok(Compiled {
         name,
+        sha256: Sha256::digest(&component).into(),
         component,
-        description,
-        bytes: bytes.len(),
-        sha256: crate::plugin::hex(&digest),
-        compile_time,
+        artefact,
+        compile_time: started.elapsed(),
     })
 }
 
-/// A file, or where there is none of that name, a stock plugin.
+/// A file, the component built in a plugin's folder, or where there is neither of that name, a stock plugin.
 fn read(file: &Path) -> Result<(String, Vec<u8>), Failure> {
+    let file = &*component_of(file)?;
     if !file.exists()
         && let Some(stock) = file.to_str().and_then(stock::find)
     {

@@ -2,6 +2,7 @@
 
 use super::grant::{self, ID};
 use super::load::{Ready, load};
+use super::project::KindName;
 use crate::cli::Global;
 use crate::cli::client::Client;
 use crate::cli::screen::{Paint, Screen, bytes, count};
@@ -20,7 +21,7 @@ use watchfire_engine::model::{Severities, Severity, parse_duration};
 /// Options of `plugin run`.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
-    /// A component, or the name of a stock plugin
+    /// A component, a folder in which one was built, or the name of a stock plugin
     file: PathBuf,
     /// The plugin's table
     #[arg(
@@ -51,18 +52,16 @@ pub(in crate::cli) struct Args {
     /// Wall limit of a call, in the place of the kind's
     #[arg(long, value_name = "DURATION", value_parser = |text: &str| parse_duration(text))]
     timeout: Option<Duration>,
+    /// Fail where a call used more CPU time than this; it is counted in ticks of 10 ms
+    #[arg(long, value_name = "DURATION", value_parser = |text: &str| parse_duration(text))]
+    fail_if_cpu_over: Option<Duration>,
     /// Link all of WASI, refusing everything
     #[arg(long)]
     stub_wasi: bool,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum KindName {
-    Probe,
-    Rule,
-    Notifier,
-    Action,
-}
+/// CPU time that one tick stands for.
+const TICK: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Debug)]
 struct Input {
@@ -109,6 +108,14 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     } else {
         screen.print(&words(&calls, screen))?;
     }
+    if let Some(limit) = args.fail_if_cpu_over {
+        let used = calls.iter().map(|call| TICK * call.cost.cpu_ticks).max();
+        if let Some(used) = used.filter(|used| *used > limit) {
+            return Err(Failure::failed(format!(
+                "a call used {used:?} of CPU time; --fail-if-cpu-over allows {limit:?}"
+            )));
+        }
+    }
     if failed { Err(Failure::said()) } else { Ok(()) }
 }
 
@@ -124,7 +131,7 @@ async fn call(args: &Args, screen: Screen) -> Result<Vec<Call>, Failure> {
     let ready = load(&args.file, args.stub_wasi, host).await?;
     let kind = kind(args.kind, &ready)?;
     let (grants, _) = grant::resolve(kind, &ready.name, &args.grant, from, screen.color())?;
-    let mut limits = Limits::of(kind);
+    let mut limits = Limits::of_component(kind, ready.bytes);
     limits.wall = args.timeout.unwrap_or(limits.wall);
     let settings = Use {
         id: ID.into(),
@@ -197,14 +204,9 @@ async fn call(args: &Args, screen: Screen) -> Result<Vec<Call>, Failure> {
     Ok(calls)
 }
 
-fn kind(wanted: Option<KindName>, ready: &Ready) -> Result<Kind, Failure> {
-    let wanted = wanted.map(|name| match name {
-        KindName::Probe => Kind::Probe,
-        KindName::Rule => Kind::Rule,
-        KindName::Notifier => Kind::Notifier,
-        KindName::Action => Kind::Action,
-    });
-    match (wanted, ready.component.kinds()) {
+/// As which kind a component is called.
+pub(super) fn kind(wanted: Option<KindName>, ready: &Ready) -> Result<Kind, Failure> {
+    match (wanted.map(KindName::kind), ready.component.kinds()) {
         // Another kind than it is gives the sandbox's own message.
         (Some(kind), _) | (None, &[kind]) => Ok(kind),
         (None, several) => {
@@ -326,7 +328,7 @@ async fn evaluate(rule: &Rule, inputs: &[Input], needs: &Needs, kept: &mut Kept)
 }
 
 /// An alert that says what it is.
-fn alert() -> Alert {
+pub(super) fn alert() -> Alert {
     let now_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
     Alert {
         fingerprint: "0".repeat(32),
@@ -343,7 +345,7 @@ fn alert() -> Alert {
     }
 }
 
-fn message(number: u32) -> Message {
+pub(super) fn message(number: u32) -> Message {
     Message {
         id: format!("{number:032x}"),
         dedup_key: "wf1:watchfire-test".to_owned(),

@@ -14,10 +14,13 @@ pub(super) use grant::RawGrant;
 pub(super) use hours::{RawHeartbeat, RawMaintenance, RawOnCall, RawSchedule};
 pub(super) use probe::{RawAdaptive, RawAdaptiveChoice, RawProbe};
 pub(super) use rule::{RawInput, RawJudge, RawRule, compile};
-pub(super) use settings::{RawAgent, RawApi, RawCommand, RawLog, RawMail, RawPlugin, RawRetention};
+pub(super) use settings::{
+    RawAgent, RawApi, RawCommand, RawLog, RawMail, RawPlugin, RawRetention, parse_sha256,
+};
 pub(super) use timing::{RawAlerting, RawDefaults, RawDelivery, RawRecover};
 
 use super::file::{At, Place};
+use super::model::EngineConfig;
 use super::read::{Table, is_name};
 use crate::sandbox::types::SecretSource;
 
@@ -27,7 +30,7 @@ pub(super) struct Raw {
     pub(super) agent: RawAgent,
     pub(super) api: RawApi,
     pub(super) log: RawLog,
-    pub(super) small_address_space: Option<bool>,
+    pub(super) engine: EngineConfig,
     pub(super) retention: RawRetention,
     pub(super) secrets: Vec<(String, SecretSource)>,
     pub(super) commands: Vec<(String, RawCommand)>,
@@ -58,7 +61,7 @@ pub(super) fn read(root: &Table<'_, '_>) -> Raw {
         agent: settings::agent(root),
         api: settings::api(root),
         log: settings::log(root),
-        small_address_space: settings::engine(root),
+        engine: settings::engine(root),
         retention: settings::retention(root),
         secrets: settings::secrets(root),
         commands: settings::commands(root),

@@ -3,6 +3,8 @@
 use super::super::file::At;
 use super::super::read::{Table, is_name, secret_references};
 use crate::config::LogFormat;
+use crate::config::model::EngineConfig;
+use crate::sandbox::HAS_INTERPRETER;
 use crate::sandbox::types::{MailTls, SecretSource};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -142,13 +144,24 @@ pub(super) fn log(root: &Table<'_, '_>) -> RawLog {
     raw
 }
 
-/// `[engine] small_address_space`.
-pub(super) fn engine(root: &Table<'_, '_>) -> Option<bool> {
-    let table = root.table("engine")?;
-    let small = table.boolean("small_address_space");
-    table.later(&["interpreter"]);
+/// `[engine]`.
+pub(super) fn engine(root: &Table<'_, '_>) -> EngineConfig {
+    let Some(table) = root.table("engine") else {
+        return EngineConfig::default();
+    };
+    let engine = EngineConfig {
+        small_address_space: table.boolean("small_address_space"),
+        interpreter: table.boolean("interpreter"),
+    };
+    if engine.interpreter == Some(true) && !HAS_INTERPRETER {
+        table.refuse(
+            &["interpreter"],
+            "needs a watchfire that was built with `--features pulley`",
+            "take it out: plugins run as native code",
+        );
+    }
     table.finish();
-    small
+    engine
 }
 
 /// The least that a history may be bounded to: below, the newest 20 minutes of a few thousand series do
@@ -499,7 +512,8 @@ pub(super) fn one_of<T: Clone>(
     None
 }
 
-fn parse_sha256(text: &str) -> Option<[u8; 32]> {
+/// 64 hexadecimal digits.
+pub(crate) fn parse_sha256(text: &str) -> Option<[u8; 32]> {
     let text = text.strip_prefix("sha256:").unwrap_or(text);
     if text.len() != 64 || !text.is_ascii() {
         return None;

@@ -204,13 +204,12 @@ fn rules_say_what_they_judge() {
 fn what_comes_later_says_so() {
     check(
         "[[silence]]\nx = 1\n[push]\n[export]\n\
-         [engine]\ninterpreter = true\n[retention]\nlogs = \"90d\"\n",
+         [retention]\nlogs = \"90d\"\n",
         &[
             "1:3 `silence` comes with a later release of watchfire | ",
             "3:2 `push` comes with a later release of watchfire | ",
             "4:2 `export` comes with a later release of watchfire | ",
-            "6:1 `interpreter` comes with a later release of watchfire | ",
-            "8:1 `logs` comes with a later release of watchfire | ",
+            "6:1 `logs` comes with a later release of watchfire | ",
         ],
     );
 }
@@ -336,4 +335,39 @@ fn mistakes_of_all_files_come_at_once() {
     }
     assert!(!printed.contains("agent.include` is set"), "{printed}");
     assert_eq!(rejected.files.len(), 4, "{:?}", rejected.files);
+}
+
+#[test]
+fn a_file_without_a_word_is_refused_and_a_comment_is_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let environment = Environment {
+        cwd: folder.path().to_owned(),
+        ..environment()
+    };
+    let file = folder.path().join("watchfire.toml");
+    for text in ["", " \n\t\n"] {
+        std::fs::write(&file, text).unwrap();
+        let rejected = load(None, &environment).unwrap_err();
+        let printed = render(&rejected.mistakes, false);
+        assert!(printed.contains("the file is empty"), "{printed}");
+        assert_eq!(rejected.files, [file.clone()]);
+    }
+    std::fs::write(&file, "# all as it comes\n").unwrap();
+    load(None, &environment).unwrap();
+}
+
+#[test]
+fn the_interpreter_is_asked_for_only_where_there_is_one() {
+    super::good("[engine]\ninterpreter = false\n");
+    let asked = "[engine]\ninterpreter = true\n";
+    if crate::sandbox::HAS_INTERPRETER {
+        assert_eq!(super::good(asked).config.engine.interpreter, Some(true));
+    } else {
+        check(
+            asked,
+            &[
+                "2:1 `interpreter` needs a watchfire that was built with `--features pulley` | take it out: plugins run as native code",
+            ],
+        );
+    }
 }

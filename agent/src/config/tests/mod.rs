@@ -3,6 +3,7 @@
 mod defaults;
 mod fuzz;
 mod hours;
+mod lock;
 mod mistakes;
 mod reload;
 mod shipped;

@@ -112,6 +112,13 @@ impl Mask {
             CallError::Internal(t) => CallError::Internal(own(t)),
             CallError::Trapped(t) => CallError::Trapped(own(t)),
             CallError::BadResult(t) => CallError::BadResult(own(t)),
+            CallError::Quarantined {
+                message,
+                retry_after,
+            } => CallError::Quarantined {
+                message: own(message),
+                retry_after,
+            },
             other @ (CallError::Exited(_)
             | CallError::CpuLimit(_)
             | CallError::WallLimit(_)

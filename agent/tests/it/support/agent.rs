@@ -102,18 +102,36 @@ impl Agent {
         Agent::launch(folder, &[OsStr::new("--config"), config.as_os_str()])
     }
 
+    /// Starts with the folder's configuration behind a wrapper: words that end by executing the words after them,
+    /// such as `["nice"]`, so that its process is the agent's. With these variables and no others.
+    pub fn spawn_under(folder: &Folder, wrapper: &[&str], variables: &[(&str, &OsStr)]) -> Self {
+        let config = folder.path("watchfire.toml");
+        let options = [OsStr::new("--config"), config.as_os_str()];
+        Agent::launch_as(folder, wrapped(wrapper), &options, variables)
+    }
+
     fn launch(folder: &Folder, options: &[&OsStr]) -> Self {
+        Agent::launch_as(folder, command(), options, &[])
+    }
+
+    fn launch_as(
+        folder: &Folder,
+        mut program: Command,
+        options: &[&OsStr],
+        variables: &[(&str, &OsStr)],
+    ) -> Self {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(folder.path("log"))
             .unwrap();
-        let child = command()
+        let child = program
             .arg("run")
             .args(options)
             .current_dir(folder.path(""))
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -136,6 +154,11 @@ impl Agent {
     /// The process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits for its end by itself; the exit code.
+    pub fn ended(mut self) -> Option<i32> {
+        super::wait_for("the agent ends", || self.child.try_wait().unwrap()).code()
     }
 
     /// SIGKILL, and gone.
@@ -244,6 +267,21 @@ static BINARY: OnceLock<PathBuf> = OnceLock::new();
 /// Takes another binary from now on; only the first call counts.
 pub fn use_binary(path: PathBuf) {
     BINARY.get_or_init(|| path);
+}
+
+/// The binary under test behind a wrapper.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "limits hold for a process and its children: another program sets them and executes the agent"
+)]
+fn wrapped(wrapper: &[&str]) -> Command {
+    let agent = command();
+    let Some((program, arguments)) = wrapper.split_first() else {
+        return agent;
+    };
+    let mut wrapped = Command::new(program);
+    wrapped.args(arguments).arg(agent.get_program());
+    wrapped
 }
 
 /// The binary under test.

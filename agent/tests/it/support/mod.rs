@@ -3,10 +3,12 @@
 
 mod agent;
 pub mod bed;
+mod dice;
 pub mod guests;
 mod http;
 
 pub use agent::{Agent, Folder, command, use_binary};
+pub use dice::{Dice, number, seed};
 pub use http::{Answer, Received, Server};
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,238 @@
+//! Reload under fire: every two seconds a probe, a rule and a notifier are swapped, well and badly, and beside
+//! them the configuration is edited, well and badly. What nobody touched must notice nothing.
+//!
+//! ```text
+//!   plan of answers --> steady source --> probe `steady` (untouched) --+--> rule `plain` (untouched)
+//!                                                                      +--> rule `swapped` (component swapped)
+//!                                                                      +--> rule `edited` (table edited)
+//!   component swapped --> probe `swapped` --> rule `on-swapped`: fires once, and for ever
+//!   each alert --> notifier `untouched`, notifier `swapped` (component and table exchanged) --> one sink, two paths
+//! ```
+//!
+//! The source answers by plan, one answer a request, so that every fire and every resolve is known beforehand:
+//! what the sink got is compared with that.
+
+mod edits;
+mod reckoning;
+mod swaps;
+
+use crate::support::{
+    Agent, Answer, Dice, Folder, Server, now, number, seed, wait_for, wait_within,
+};
+use edits::Editor;
+use reckoning::Plan;
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+use swaps::{Kind, Outcome, Target};
+
+/// Between two volleys.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Volleys, unless [`SECS_VARIABLE`] says otherwise: each kind of swap comes at least twice.
+const SECS: u64 = 50;
+
+/// A longer run: 600 is the ten minutes of the figure.
+const SECS_VARIABLE: &str = "WATCHFIRE_UNDER_FIRE_SECS";
+
+/// Repeats the volleys of a failed run. What the machine does between them is not repeated.
+const SEED_VARIABLE: &str = "WATCHFIRE_UNDER_FIRE_SEED";
+
+/// After so many volleys everything gets the time to settle, and is compared with what should be. Between two
+/// such stops volleys fall into the work on those before.
+const STOP_EVERY: u64 = 5;
+
+/// For what was shot last to be served or refused: a compilation by an unoptimised compiler on a busy machine.
+const SETTLE: Duration = Duration::from_secs(60);
+
+/// Growth that counts as flat, KiB: what an allocator keeps of the largest reload so far.
+const GROWTH_KIB: u64 = 6 << 10;
+
+/// Descriptors that may be open more in the last third than in the first: connections that are kept alive.
+const DESCRIPTORS: usize = 4;
+
+/// Memory and descriptors of the agent at one time.
+#[derive(Clone, Copy, Debug)]
+struct Vitals {
+    pss_kib: u64,
+    descriptors: usize,
+}
+
+impl Vitals {
+    fn of(agent: &Agent) -> Self {
+        let pid = agent.pid();
+        let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+        let pss = smaps.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let pss = pss.unwrap().trim().trim_end_matches(" kB").parse().unwrap();
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        Vitals {
+            pss_kib: pss,
+            descriptors: open.count(),
+        }
+    }
+}
+
+/// What the agent says of one plugin.
+fn plugin(agent: &Agent, name: &str) -> Option<serde_json::Value> {
+    let all = agent.get("/api/v1/plugins")?;
+    let found = all.as_array()?.iter().find(|one| one["name"] == name);
+    found.cloned()
+}
+
+/// Whether the agent took the last swap of a target as it should.
+fn is_as(agent: &Agent, target: &Target) -> bool {
+    let Some(plugin) = plugin(agent, target.name) else {
+        return false;
+    };
+    let refused = !plugin["rejected"].is_null();
+    match target.outcome {
+        Outcome::Serves => !refused && plugin["sha256"] == target.serving,
+        // A version before it goes on; the last one may have come and gone between two looks.
+        Outcome::Refused => refused && plugin["running"] == true,
+    }
+}
+
+/// Shoots until the time is over; what was seen at each stop.
+fn fire(
+    agent: &Agent,
+    targets: &mut [Target],
+    editor: &mut Editor,
+    time: Duration,
+) -> (u64, Vec<Vitals>) {
+    let start = now();
+    let mut vitals = Vec::new();
+    let mut volley = 0;
+    while start.elapsed() < time {
+        let begin = now();
+        std::thread::scope(|scope| {
+            for target in &mut *targets {
+                scope.spawn(|| target.swap());
+            }
+            scope.spawn(|| editor.edit());
+        });
+        volley += 1;
+        if volley % STOP_EVERY == 0 {
+            settle(agent, targets, editor);
+            vitals.push(Vitals::of(agent));
+        }
+        // The cadence of the volleys; nothing is waited for here.
+        std::thread::sleep(EVERY.saturating_sub(begin.elapsed()));
+    }
+    (volley, vitals)
+}
+
+/// Waits until every last shot was served or refused, as it deserves.
+fn settle(agent: &Agent, targets: &[Target], editor: &Editor) {
+    for target in targets {
+        let what = format!(
+            "{} after {:?} is {:?}, serving {}",
+            target.name, target.last, target.outcome, target.serving
+        );
+        wait_within(SETTLE, &what, || is_as(agent, target).then_some(()));
+    }
+    let what = format!("the configuration after {:?}", editor.last);
+    wait_within(SETTLE, &what, || editor.is_taken(agent).then_some(()));
+}
+
+fn how_often<K: Ord + Copy>(all: impl IntoIterator<Item = K>) -> BTreeMap<K, usize> {
+    let mut counts = BTreeMap::new();
+    for one in all {
+        *counts.entry(one).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn what_nobody_touched_notices_nothing() {
+    let seed = seed(SEED_VARIABLE);
+    let mut dice = Dice::new(seed);
+    let secs = number(SECS_VARIABLE).unwrap_or(SECS);
+    let plan = Plan::new(&mut dice, secs);
+    let steady = Server::start(Answer::json(reckoning::LOW));
+    steady.next(plan.answers());
+    let sink = Server::start(Answer::json("{}"));
+
+    let mut editor = Editor::new(&steady, &sink, dice.roll(u64::MAX));
+    let folder = Folder::new(&editor.tables());
+    editor.aim(&folder);
+    let plugins = folder.path("data/plugins");
+    // Whatever the umask is: a folder that the group can write is refused.
+    std::fs::set_permissions(&plugins, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut targets = swaps::targets(&plugins, &mut dice);
+    let agent = Agent::start(&folder);
+    settle(&agent, &targets, &editor);
+    let first = Vitals::of(&agent);
+
+    let (volleys, mut vitals) = fire(&agent, &mut targets, &mut editor, Duration::from_secs(secs));
+    for target in &mut targets {
+        target.end_well();
+    }
+    editor.end_well();
+    settle(&agent, &targets, &editor);
+    // The plan goes on until its last answer; then everything is low and resolved.
+    let planned = Duration::from_secs(plan.len() as u64 + 30);
+    wait_within(planned, "the plan is over", || {
+        (steady.received().len() > plan.len()).then_some(())
+    });
+    wait_for("nothing of it fires any more", || {
+        let alerts = agent.get("/api/v1/alerts")?;
+        let mut firing = alerts["alerts"].as_array()?.iter();
+        firing
+            .all(|alert| alert["rule"] == "on-swapped" || alert["state"] == "ok")
+            .then_some(())
+    });
+    let history = wait_for("everything is told", || {
+        let history = reckoning::history(&agent)?;
+        reckoning::all_told(&history).then_some(history)
+    });
+    vitals.push(Vitals::of(&agent));
+
+    println!("{volleys} volleys in {secs} s");
+    for target in &targets {
+        println!("{}: {:?}", target.name, how_often(target.shots.clone()));
+    }
+    println!("configuration: {:?}", how_often(editor.shots.clone()));
+    reckoning::reloads(&history, &targets, &editor);
+    reckoning::probes(&agent, &steady);
+    reckoning::timers(&history);
+    reckoning::messages(&plan, &steady.received(), &sink.received());
+    flat(first, &vitals);
+    if secs >= SECS {
+        for target in &targets {
+            for kind in Kind::ALL {
+                let shots = target.shots.iter().filter(|shot| **shot == kind).count();
+                assert!(shots >= 2, "{}: {shots} of {kind:?}", target.name);
+            }
+        }
+    }
+}
+
+/// Memory and descriptors of the last stops against those of the first ones.
+fn flat(first: Vitals, later: &[Vitals]) {
+    let third = later.len().div_ceil(3);
+    let (early, last) = (&later[..third], &later[later.len() - third..]);
+    let pss = |all: &[Vitals]| all.iter().map(|v| v.pss_kib).max().unwrap_or(0);
+    let open = |all: &[Vitals]| all.iter().map(|v| v.descriptors).max().unwrap_or(0);
+    println!(
+        "PSS at the start {} KiB, highest of the first third {}, of the last {}; descriptors {}, {}, {}",
+        first.pss_kib,
+        pss(early),
+        pss(last),
+        first.descriptors,
+        open(early),
+        open(last)
+    );
+    assert!(
+        pss(last) <= pss(early) + GROWTH_KIB,
+        "memory grows: {later:?}"
+    );
+    assert!(
+        open(last) <= open(early) + DESCRIPTORS,
+        "descriptors leak: {later:?}"
+    );
+}
+
+/// When something came, beside when it was due.
+fn late(at: Instant, due: Instant) -> Duration {
+    at.saturating_duration_since(due)
+}
