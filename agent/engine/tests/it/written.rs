@@ -227,16 +227,22 @@ fn a_muted_step_down_is_called_one() {
             ..Silence::default()
         }),
     );
-    let effects = turn(&mut engine, 10, WARNING);
-    let withheld = effects.events.iter().find_map(|event| match &event.what {
-        Happening::Suppressed {
-            reason, severity, ..
-        } => Some((*reason, *severity)),
-        _ => None,
-    });
+    let mut withheld = |at, breached| {
+        let effects = turn(&mut engine, at, breached);
+        effects.events.iter().find_map(|event| match &event.what {
+            Happening::Suppressed {
+                reason, severity, ..
+            } => Some((*reason, *severity)),
+            _ => None,
+        })
+    };
+    let down = (Reason::Deescalate, Some(Severity::Warning));
+    assert_eq!(withheld(10, WARNING), Some(down));
+    let up = withheld(20, &[Severity::Low, Severity::Warning, Severity::High]);
     assert_eq!(
-        withheld,
-        Some((Reason::Deescalate, Some(Severity::Warning)))
+        up,
+        Some((Reason::Deescalate, Some(Severity::High))),
+        "still below what was told"
     );
 }
 
@@ -281,6 +287,15 @@ fn the_longest_silence_is_as_long_as_its_bound() {
     silence.until.0 -= 1;
     silence.owner = "a".repeat(1_025).into();
     assert!(silence.check(&policy()).is_err());
+    silence.owner = "ann".into();
+    let fits = |rules: usize, bytes: usize| {
+        let mut silence = silence.clone();
+        silence.rules = vec!["r".repeat(bytes).into(); rules];
+        silence.check(&policy()).is_ok()
+    };
+    assert!(fits(64, 1_024));
+    assert!(!fits(65, 1_024));
+    assert!(!fits(1, 1_025) && !fits(1, 1_026));
 }
 
 #[test]
