@@ -13,12 +13,17 @@ mod target;
 
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::{env, fs};
 
-/// Best compression of deflate: the build has the time, and the binary is smaller for it.
-const PACKING: u8 = 9;
+/// The usual compression of `xz`: higher ones gain nothing here.
+const PRESET: u32 = 6;
+
+/// How far back the compression looks, in bytes: over all components, for what they share with each other
+/// (the standard library, the SDK, JSON) is three quarters of them.
+const WINDOW_BYTES: u32 = 8 << 20;
 
 /// Variables of the outer cargo that the nested one may see: where things are downloaded from and
 /// kept, how it talks, and the jobserver, so that both together use no more cores than asked for.
@@ -69,6 +74,8 @@ fn build() -> Result<(), String> {
         }
     }
 
+    // What the binary brings, one after the other, in one piece.
+    let mut archive = Vec::new();
     let names = plugins(&root.join("plugins"))?;
     let mut list = String::from("pub(super) static STOCK: &[Stock] = &[\n");
     if !names.is_empty() {
@@ -84,27 +91,38 @@ fn build() -> Result<(), String> {
                     from.display()
                 )
             })?;
-            // A copy: the nested target folder is shared by all profiles of the outer build.
-            let packed = miniz_oxide::deflate::compress_to_vec(&bytes, PACKING);
-            write(&out.join(format!("{name}.wasm.deflate")), &packed)?;
             let digest: [u8; 32] = Sha256::digest(&bytes).into();
             writeln!(
                 list,
-                "    Stock {{ name: {name:?}, packed: include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}.wasm.deflate\")), size: {}, sha256: {digest:?} }},",
+                "    Stock {{ name: {name:?}, packed: Packed {{ at: {}, size: {} }}, sha256: {digest:?} }},",
+                archive.len(),
                 bytes.len()
             )
             .map_err(|error| error.to_string())?;
+            archive.extend_from_slice(&bytes);
         }
     }
     list.push_str("];\n");
     write(&out.join("stock.rs"), list.as_bytes())?;
     let author = author::pack(&root)?;
-    write(
-        &out.join("author.deflate"),
-        &miniz_oxide::deflate::compress_to_vec(&author, PACKING),
-    )?;
-    let size = format!("const AUTHOR_BYTES: usize = {};\n", author.len());
-    write(&out.join("author.rs"), size.as_bytes())
+    let place = format!(
+        "/// What `plugin new` writes.\npub(crate) static AUTHOR: Packed = Packed {{ at: {}, size: {} }};\n",
+        archive.len(),
+        author.len()
+    );
+    write(&out.join("author.rs"), place.as_bytes())?;
+    archive.extend_from_slice(&author);
+    let packed = pack(&archive).map_err(|error| format!("cannot pack the plugins: {error}"))?;
+    write(&out.join("archive.lzma"), &packed)
+}
+
+fn pack(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut options = lzma_rust2::LzmaOptions::with_preset(PRESET);
+    options.dict_size = WINDOW_BYTES;
+    let size = Some(bytes.len() as u64);
+    let mut writer = lzma_rust2::LzmaWriter::new_use_header(Vec::new(), &options, size)?;
+    writer.write_all(bytes)?;
+    writer.finish()
 }
 
 /// Folders under `plugins/` that hold a crate, by name. A folder is named like its package.

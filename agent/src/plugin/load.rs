@@ -43,7 +43,7 @@ impl Bytes {
     /// Bytes of the component.
     pub(super) fn len(&self) -> usize {
         match self {
-            Bytes::Embedded(stock) => stock.size,
+            Bytes::Embedded(stock) => stock.size(),
             Bytes::Read(bytes) => bytes.len(),
         }
     }

@@ -14,6 +14,7 @@
 //!
 //! It hands out handles and never calls them once they are live; the pipeline does.
 
+pub(crate) mod archive;
 pub mod cache;
 pub mod compile;
 pub mod folder;

@@ -1,15 +1,14 @@
 //! The components that come inside the binary, built by `build.rs` from `plugins/`.
 
+use super::archive::Packed;
+
 /// One embedded component.
 #[derive(Debug)]
 pub struct Stock {
     /// Name of its folder under `plugins/`, which is the name configuration uses.
     pub name: &'static str,
-    /// The component, deflated: a third of its size. Reading it brings its pages into memory, so
-    /// nothing does before it has to be compiled.
-    packed: &'static [u8],
-    /// Bytes of the component.
-    pub size: usize,
+    /// The component. Reading it brings its pages into memory, so nothing does before it has to be compiled.
+    packed: Packed,
     /// SHA-256 of the component, computed at build time.
     pub sha256: [u8; 32],
 }
@@ -19,8 +18,12 @@ impl Stock {
     pub fn bytes(&self) -> Vec<u8> {
         // Our own build packed it and knows its size: anything else is a broken binary, which the
         // digest shows.
-        miniz_oxide::inflate::decompress_to_vec_with_limit(self.packed, self.size)
-            .unwrap_or_default()
+        self.packed.unpack().unwrap_or_default()
+    }
+
+    /// Bytes of the component.
+    pub fn size(&self) -> usize {
+        self.packed.size
     }
 }
 

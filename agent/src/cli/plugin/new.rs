@@ -7,15 +7,11 @@ use super::project::{KindName, Language};
 use crate::cli::Global;
 use crate::cli::screen::Screen;
 use crate::error::Failure;
+use crate::plugin::archive::AUTHOR;
 use crate::plugin::folder::is_plugin_name;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-include!(concat!(env!("OUT_DIR"), "/author.rs"));
-
-/// SDK, contract and templates; see `build/author.rs`.
-static AUTHOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/author.deflate"));
 
 /// Options of `plugin new`.
 #[derive(Debug, clap::Args)]
@@ -172,8 +168,7 @@ fn files(
 /// The files that this binary brings.
 fn pack() -> Result<Vec<(String, Vec<u8>)>, Failure> {
     let broken = || Failure::failed("this executable is damaged: its templates cannot be read");
-    let all = miniz_oxide::inflate::decompress_to_vec_with_limit(AUTHOR, AUTHOR_BYTES)
-        .map_err(|_| broken())?;
+    let all = AUTHOR.unpack().map_err(|_| broken())?;
     let mut files = Vec::new();
     let mut rest = &all[..];
     while !rest.is_empty() {
