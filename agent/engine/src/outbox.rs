@@ -198,5 +198,9 @@ mod tests {
             assert!((-1.0..=1.0).contains(&spread), "{spread}");
             assert!((wait - 5.0 * (1.0 + 0.2 * spread)).abs() < 1e-6, "{wait}");
         }
+        let all = (1..=100).map(|failure| spread(7, &NotificationId::new("a"), failure));
+        let (low, high): (Vec<f64>, Vec<f64>) = all.partition(|spread| *spread < 0.0);
+        assert!(low.iter().any(|s| *s < -0.5) && high.iter().any(|s| *s > 0.5));
+        assert!(low.len() > 25 && high.len() > 25, "{}", low.len());
     }
 }

@@ -1,6 +1,6 @@
 //! What operators and the world do: `[[test.at]]`.
 
-use crate::file::{CrashMode, Event, EventKind, Reload};
+use crate::happening::{CrashMode, Event, EventKind, Reload};
 use crate::scenario::{Judges, Scenario};
 use crate::world::{EPOCH_MS, millis};
 use std::sync::Arc;

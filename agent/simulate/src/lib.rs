@@ -21,6 +21,7 @@ mod compare;
 mod entry;
 mod events;
 mod file;
+mod happening;
 mod reading;
 mod samples;
 mod scenario;
@@ -28,9 +29,8 @@ mod world;
 
 pub use compare::{Difference, compare};
 pub use entry::{Entry, Line};
-pub use file::{
-    CrashMode, Event, EventKind, Expect, Reload, Reply, Test, TestFile, has_tests, read,
-};
+pub use file::{Expect, Reply, Test, TestFile, has_tests, read};
+pub use happening::{CrashMode, Event, EventKind, Reload};
 pub use reading::Mistake;
 pub use samples::{Answer, Samples, parse_series};
 pub use scenario::{Judges, Outcome, Scenario, Setup};

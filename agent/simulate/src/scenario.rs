@@ -4,7 +4,8 @@
 
 use crate::entry::Entry;
 use crate::events::Outage;
-use crate::file::{Event, Test};
+use crate::file::Test;
+use crate::happening::Event;
 use crate::samples::Answer;
 use crate::world::{EPOCH_MS, World, millis};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -4,7 +4,8 @@
 //! says; a killed process loses everything but the rows.
 
 use crate::entry::Entry;
-use crate::file::{CrashMode, Reply};
+use crate::file::Reply;
+use crate::happening::CrashMode;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;

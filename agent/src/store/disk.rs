@@ -6,6 +6,7 @@ use super::event::StoredEvent;
 use super::migrate;
 use super::query;
 use super::rows::{self, Mirror};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -111,6 +112,12 @@ impl Trouble {
 pub(super) fn open(path: &Path) -> Result<(Connection, Mirror), Trouble> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = Connection::open_with_flags(path, flags).map_err(|e| Trouble::of(&e))?;
+    // Of a damaged file the bytes are kept as they lay there: closing it must not work its log into it.
+    let keep_log = |conn: &Connection, on| {
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, on)
+            .map_err(|e| Trouble::of(&e))
+    };
+    keep_log(&conn, true)?;
     let version = judge(&conn)?;
     let mirror = (|| {
         let mode: String =
@@ -126,7 +133,6 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Mirror), Trouble> {
         // 1 MiB of log at most: on a disk that is filling up each commit counts.
         conn.pragma_update(None, "wal_autocheckpoint", 256)?;
         conn.pragma_update(None, "cache_size", -1024)?;
-        checkpoint(&conn)?;
         migrate::migrate(&mut conn, version)?;
         rows::read(&conn)
     })()
@@ -134,6 +140,8 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Mirror), Trouble> {
     if mirror.last_seq > SEQ_MAX.cast_unsigned() {
         return Err(Trouble::Damaged("a sequence number is out of range".into()));
     }
+    keep_log(&conn, false)?;
+    checkpoint(&conn).map_err(|e| Trouble::of(&e))?;
     Ok((conn, mirror))
 }
 

@@ -147,6 +147,13 @@ impl Folder {
         std::fs::rename(self.database(), &to)?;
         self.move_log_to(next)?;
         self.remove_leftovers();
+        self.drop_surplus();
+        self.sync();
+        Ok(to)
+    }
+
+    /// Keeps the newest three.
+    fn drop_surplus(&self) {
         let all = self.quarantined();
         for old in &all[..all.len().saturating_sub(QUARANTINED_MAX)] {
             let path = self.dir.join(format!("{QUARANTINED}{old}"));
@@ -154,17 +161,17 @@ impl Folder {
             let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
             let _ = std::fs::remove_file(self.dir.join(format!("{QUARANTINED}{old}-wal")));
         }
-        self.sync();
-        Ok(to)
     }
 
     /// After a crash in the midst of [`Folder::quarantine`], a log may lie beside no database: it goes
-    /// where its database went.
+    /// where its database went. There may also be more damaged ones than are kept.
     pub(super) fn finish_quarantine(&self) -> io::Result<()> {
-        match self.quarantined().last() {
+        let moved = match self.quarantined().last() {
             Some(newest) if self.log().exists() => self.move_log_to(*newest),
             _ => Ok(()),
-        }
+        };
+        self.drop_surplus();
+        moved
     }
 
     /// Removes what SQLite left beside a database that is not there any more: a log or a journal would

@@ -214,6 +214,29 @@ fn a_pushed_alert_is_told_and_expires() {
 }
 
 #[test]
+fn an_agent_without_a_probe_tells_of_pushed_groups_after_a_kill() {
+    let sink = Server::start(Answer::json("{}"));
+    let grouped = hook(&sink)
+        .replace("group_by   = []", "group_by = [\"rule\"]")
+        .replace("group_wait = \"0s\"", "group_wait = \"2s\"");
+    assert!(grouped.contains("2s"), "{grouped}");
+    let folder = Folder::new(&grouped);
+    let agent = Agent::start(&folder);
+    let (status, body) = agent.post_json(
+        "/api/v2/alerts",
+        r#"[{"labels": {"alertname": "Backup", "severity": "high"}}]"#,
+    );
+    assert_eq!(status, 200, "{body}");
+    // Whether its group had left by then or not: it is heard of, and only rounds can end the wait.
+    agent.kill();
+    let agent = Agent::start(&folder);
+    let told = wait_for("the group", || sink.received().first().cloned()).json();
+    assert_eq!(told["reason"], "group");
+    assert_eq!(told["alerts"][0]["rule"], "Backup");
+    assert_eq!(agent.terminate(), Some(0));
+}
+
+#[test]
 fn a_lost_state_is_said_and_its_pages_keep_their_key() {
     let source = Server::start(Answer::json(r#"{"queue": 250}"#));
     let sink = Server::start(Answer::json("{}"));

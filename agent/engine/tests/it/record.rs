@@ -214,6 +214,29 @@ fn a_pushed_alert_is_muted_grouped_and_acknowledged_like_any_other() {
 }
 
 #[test]
+fn a_pushed_group_leaves_at_the_first_round_after_a_restart_though_no_probe_ran() {
+    let mut policy = policy();
+    policy.routes[0].group_by = vec!["rule".into()];
+    policy.routes[0].group_wait = secs(30);
+    policy.routes[0].repeat = PerSeverity::all(secs(60));
+    let mut engine = Engine::new(policy);
+    engine.feed(0, Input::Pushed(vec![push("backup", Severity::High, 600)]));
+    engine.restart(40);
+    assert_eq!(timer(&mut engine, 40), [""; 0], "nobody has looked yet");
+    let mut said = Vec::new();
+    for at in (40..120).step_by(10) {
+        let effects = engine.feed(at, Input::Round(Default::default()));
+        said.extend(
+            reasons(&effects.sends)
+                .into_iter()
+                .map(|reason| (at, reason)),
+        );
+        engine.accept_all(at);
+    }
+    assert_eq!(said, [(40, "group"), (100, "repeat")]);
+}
+
+#[test]
 fn names_of_our_own_cannot_be_pushed() {
     let mut engine = Engine::new(policy());
     for (name, word) in [

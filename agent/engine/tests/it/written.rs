@@ -227,16 +227,22 @@ fn a_muted_step_down_is_called_one() {
             ..Silence::default()
         }),
     );
-    let effects = turn(&mut engine, 10, WARNING);
-    let withheld = effects.events.iter().find_map(|event| match &event.what {
-        Happening::Suppressed {
-            reason, severity, ..
-        } => Some((*reason, *severity)),
-        _ => None,
-    });
+    let mut withheld = |at, breached| {
+        let effects = turn(&mut engine, at, breached);
+        effects.events.iter().find_map(|event| match &event.what {
+            Happening::Suppressed {
+                reason, severity, ..
+            } => Some((*reason, *severity)),
+            _ => None,
+        })
+    };
+    let down = (Reason::Deescalate, Some(Severity::Warning));
+    assert_eq!(withheld(10, WARNING), Some(down));
+    let up = withheld(20, &[Severity::Low, Severity::Warning, Severity::High]);
     assert_eq!(
-        withheld,
-        Some((Reason::Deescalate, Some(Severity::Warning)))
+        up,
+        Some((Reason::Deescalate, Some(Severity::High))),
+        "still below what was told"
     );
 }
 
@@ -274,8 +280,22 @@ fn the_longest_silence_is_as_long_as_its_bound() {
         ..Silence::default()
     };
     assert_eq!(silence.check(&policy()), Ok(()));
+    silence.owner = "a".repeat(1_024).into();
+    assert_eq!(silence.check(&policy()), Ok(()));
     silence.until.0 += 1;
     assert!(silence.check(&policy()).is_err());
+    silence.until.0 -= 1;
+    silence.owner = "a".repeat(1_025).into();
+    assert!(silence.check(&policy()).is_err());
+    silence.owner = "ann".into();
+    let fits = |rules: usize, bytes: usize| {
+        let mut silence = silence.clone();
+        silence.rules = vec!["r".repeat(bytes).into(); rules];
+        silence.check(&policy()).is_ok()
+    };
+    assert!(fits(64, 1_024));
+    assert!(!fits(65, 1_024));
+    assert!(!fits(1, 1_025) && !fits(1, 1_026));
 }
 
 #[test]
@@ -329,7 +349,11 @@ fn who_heard_that_it_flaps_hears_that_it_settled_though_it_is_routed_no_more() {
     let mut stopped = Vec::new();
     for at in (20..90).step_by(10) {
         let effects = turn(&mut engine, at, HEALTHY);
-        stopped.extend(effects.sends.iter().map(|send| send.notifier.to_string()));
+        let stops = effects
+            .sends
+            .iter()
+            .filter(|send| send.notification.reason == Reason::FlapStop);
+        stopped.extend(stops.map(|send| send.notifier.to_string()));
     }
     assert_eq!(stopped, ["default", "spare"]);
 }
@@ -593,4 +617,50 @@ fn a_late_receipt_of_a_resolve_does_not_forget_who_heard_that_it_flaps() {
         settled.extend(effects.sends.iter().map(|send| send.notifier.to_string()));
     }
     assert_eq!(settled, ["default", "spare"]);
+}
+
+#[test]
+fn only_what_is_not_ok_is_called_stale() {
+    let mut engine = Engine::new(policy());
+    let mut from = |at, observed: Observation| {
+        let effects = engine.feed(at, round(vec![observed]));
+        engine.accept_all(at);
+        effects.events.iter().find_map(|event| match &event.what {
+            Happening::Transition { from, .. } if event.alert.starts_with("cpu") => {
+                Some(from.clone())
+            }
+            _ => None,
+        })
+    };
+    from(0, shows("0", HEALTHY));
+    assert_eq!(from(30, shows("0", CRITICAL)).as_deref(), Some("ok"));
+    assert_eq!(
+        from(60, shows("0", HEALTHY)).as_deref(),
+        Some("firing:critical+stale")
+    );
+}
+
+#[test]
+fn what_was_never_there_takes_no_place() {
+    let mut policy = policy();
+    policy.rules[0].max_instances = 1;
+    let mut engine = Engine::new(policy);
+    let both = vec![seen_as("0", Seen::Absent), shows("1", CRITICAL)];
+    let effects = engine.feed(0, round(both));
+    assert_eq!(reasons(&effects.sends), ["fire"]);
+    assert_eq!(engine.state.alerts()[0].instance, instance("1"));
+}
+
+#[test]
+fn one_hour_that_closes_two_routes_is_named_once() {
+    let mut policy = policy();
+    policy.calendar.schedules = vec![crate::hours::schedule("night", 0, 100)];
+    policy.routes[0].mute = vec!["night".into()];
+    let mut second = policy.routes[0].clone();
+    policy.routes[0].carry_on = true;
+    second.notify = vec!["spare".into()];
+    policy.routes.push(second);
+    let mut engine = Engine::new(policy);
+    turn(&mut engine, 0, WARNING);
+    assert_eq!(engine.state.alerts()[0].muted_by, ["schedule night"]);
 }

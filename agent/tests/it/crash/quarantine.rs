@@ -135,16 +135,10 @@ fn dies_after(steps: usize, older: usize) {
             assert_eq!(opened.rows, [], "{how}");
         });
         let now = aside(dir);
-        assert_eq!(
-            now.get(&newest),
-            original.as_ref(),
-            "{how}: the original bytes"
-        );
-        assert_eq!(
-            now.get(&format!("{newest}-wal")),
-            log.as_ref(),
-            "{how}: and their log"
-        );
+        let kept_as = |name: &str, bytes: &Option<Vec<u8>>| now.get(name) == bytes.as_ref();
+        assert!(kept_as(&newest, &original), "{how}: the original bytes");
+        let newest_log = format!("{newest}-wal");
+        assert!(kept_as(&newest_log, &log), "{how}: and their log");
         let databases = now.keys().filter(|name| !name.ends_with("-wal")).count();
         assert_eq!(databases, (older + 1).min(3), "{how}: {:?}", now.keys());
         assert!(
@@ -161,7 +155,7 @@ fn dies_after(steps: usize, older: usize) {
         let keys: Vec<&str> = opened.rows.iter().map(|(_, key, _)| &**key).collect();
         assert_eq!(keys, ["after"], "{how}");
     });
-    assert_eq!(Some(aside(dir)), kept, "{how}");
+    assert!(kept == Some(aside(dir)), "{how}: nothing moves any more");
 }
 
 #[test]
