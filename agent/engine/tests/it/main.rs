@@ -8,6 +8,7 @@ mod corners;
 mod hours;
 mod messages;
 mod properties;
+mod quarantine;
 mod record;
 mod scenarios;
 mod silences;

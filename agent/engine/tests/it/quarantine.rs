@@ -1,12 +1,6 @@
 //! Notifiers and actions whose component is quarantined: nobody's page is lost, nothing is done in vain.
 
-#[expect(
-    dead_code,
-    reason = "shared with other tests, which use another part of it"
-)]
-mod common;
-
-use common::{
+use crate::common::{
     Engine, happenings, instance, now, observation, policy, procedure, reasons, round, secs,
 };
 use std::collections::BTreeSet;
