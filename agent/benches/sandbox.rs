@@ -2,7 +2,7 @@
 //! work, its answer lifted and checked.
 //!
 //! ```text
-//! cargo bench -p watchfire --bench sandbox                  # a probe's call beside a child process; rules
+//! cargo bench -p watchfire --bench sandbox                  # a probe's call beside a child process; loops; rules
 //! cargo bench -p watchfire --bench sandbox -- loop 20000    # nothing but calls of the probe, for profilers
 //! ```
 //!
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use watchfire::plugin::stock;
-use watchfire::sandbox::types::{Batch, Grants, Kind, Limits, Use};
+use watchfire::sandbox::types::{Batch, CallError, Grants, Kind, Limits, Use};
 use watchfire::sandbox::{
     Component, HostServices, MemoryState, NoEvents, Probe, Rule, Sandbox, SandboxSettings,
     TracingLog, compile,
@@ -31,6 +31,10 @@ use watchfire_engine::model::Severities;
 const ROUNDS: usize = 4_000;
 /// Calls of a rule for each size of its batch.
 const EVALUATIONS: usize = 500;
+/// Loops that are stopped, of each sort.
+const LOOPS: usize = 40;
+/// CPU budget of such a loop.
+const BUDGET: Duration = Duration::from_millis(100);
 /// Instances in a rule's batch.
 const BATCHES: [usize; 3] = [1, 1_000, 5_000];
 
@@ -64,6 +68,7 @@ fn main() {
         return;
     }
     beside_children(&probe);
+    loops(&sandbox);
     rules(&sandbox);
 }
 
@@ -90,10 +95,32 @@ fn beside_children(probe: &Probe) {
     let ratio = |of: Duration| of.as_secs_f64() / call.as_secs_f64();
     println!("ratio to the static program: {:.1}", ratio(child));
     println!("ratio to sh: {:.1}", ratio(shell));
+    let took = timed(|| (0..ROUNDS * 5).for_each(|_| collect(&runtime, probe)));
     println!(
-        "calls a second on one core: {:.0}",
-        1.0 / call.as_secs_f64()
+        "calls a second on one core, one after the other: {:.0}",
+        (ROUNDS * 5) as f64 / took.as_secs_f64()
     );
+}
+
+/// How long after the end of its CPU budget a loop is over: one of plain code, one of operations on 48 MiB that no
+/// tick interrupts.
+fn loops(sandbox: &Sandbox) {
+    let bytes = std::fs::read(guests::component("hostile")).unwrap();
+    let component = load(sandbox, "hostile", &bytes);
+    let runtime = runtime();
+    for deed in ["spin", "fill without end"] {
+        let mut settings = usage(Kind::Probe, &format!(r#"{{"do":"{deed}"}}"#));
+        settings.limits.cpu = BUDGET;
+        let probe = component.probe(settings).unwrap();
+        let beyond = (0..LOOPS).map(|_| {
+            let mut answer = None;
+            let took = timed(|| answer = Some(runtime.block_on(probe.collect()).0));
+            assert_eq!(answer, Some(Err(CallError::CpuLimit(BUDGET))));
+            took.saturating_sub(BUDGET)
+        });
+        let name = format!("{deed}: stopped so long after its budget of {BUDGET:?}");
+        print(&name, beyond.collect());
+    }
 }
 
 /// One rule with batches of every size; then as many threads as cores, each with a rule of its own.

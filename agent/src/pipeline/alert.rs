@@ -136,6 +136,7 @@ impl Alert {
         let Judged {
             generation,
             mut round,
+            conditions,
             at,
             closed,
             answer,
@@ -172,6 +173,9 @@ impl Alert {
         shown.pipeline.missed += u64::from(missed);
         shown.pipeline.last_round = Some(at.wall);
         shown.pipeline.last_latency = Some(closed.elapsed());
+        for condition in conditions {
+            self.take(Input::Condition(condition), current, shown).await;
+        }
         self.pipeline.send_replace(Arc::new(shown.pipeline.clone()));
         if changed || !self.alerts.borrow().alerts.is_empty() {
             self.publish(current, shown);

@@ -6,6 +6,7 @@
 use super::called::Caller;
 use super::collect::{Batch, Run};
 use super::judges::{Active, Ask, Judges};
+use super::refused::Refusals;
 use super::view::{FamilyView, RuleView};
 use crate::plugin::{Generation, LiveRule};
 use crate::sandbox::types::{self, CallError, Kind, Verdicts};
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
-use watchfire_engine::input::{Observation, ProbeRun, Round, RuleRound, Seen};
+use watchfire_engine::input::{Condition, Observation, ProbeRun, Round, RuleRound, Seen};
 use watchfire_engine::model::{Now, ProbeId, RuleId, Severities};
 
 /// One judged round.
@@ -27,6 +28,8 @@ pub(super) struct Judged {
     pub generation: Arc<Generation>,
     /// For the engine.
     pub round: Round,
+    /// What of the answers could not be taken, where that is news.
+    pub conditions: Vec<Condition>,
     /// When the newest run of the round ended: the time of the step.
     pub at: Now,
     /// When collection closed, for the latency figures.
@@ -38,6 +41,7 @@ pub(super) struct Judged {
 /// The stage.
 pub(super) struct Evaluate {
     pub(super) judges: Judges,
+    pub(super) refusals: Refusals,
     /// Bounded at [`super::ROUNDS_IN_FLIGHT`].
     pub(super) batches: mpsc::Receiver<Batch>,
     /// Bounded at one: the stage waits for the answer anyway.
@@ -85,12 +89,13 @@ impl Evaluate {
                 biased;
                 batch = self.batches.recv() => {
                     let Some(batch) = batch else { break };
+                    let mut conditions = Vec::new();
                     if number != Some(batch.generation.number) {
                         number = Some(batch.generation.number);
-                        self.take_up(&batch.generation, &mut views);
+                        conditions = self.take_up(&batch.generation, &mut views);
                     }
                     let started = Instant::now();
-                    let (judged, answer) = self.judge(batch, &mut views).await;
+                    let (judged, answer) = self.judge(batch, conditions, &mut views).await;
                     self.metrics.stage_duration.with(["evaluate"]).observe_time(started.elapsed());
                     if self.judged.send(judged).await.is_err() { break }
                     let Ok(active) = answer.await else { break };
@@ -111,7 +116,11 @@ impl Evaluate {
         }
     }
 
-    fn take_up(&mut self, generation: &Generation, views: &mut BTreeMap<RuleId, RuleView>) {
+    fn take_up(
+        &mut self,
+        generation: &Generation,
+        views: &mut BTreeMap<RuleId, RuleView>,
+    ) -> Vec<Condition> {
         let probes = generation
             .probes
             .iter()
@@ -119,16 +128,29 @@ impl Evaluate {
             .collect();
         self.judges.take_up(&generation.rules, &probes);
         views.retain(|id, _| self.judges.live(id).is_some());
+        self.refusals.take_up(&probes)
     }
 
     async fn judge(
         &mut self,
-        batch: Batch,
+        mut batch: Batch,
+        mut conditions: Vec<Condition>,
         views: &mut BTreeMap<RuleId, RuleView>,
     ) -> (Judged, oneshot::Receiver<Active>) {
         let at = batch.at;
+        // In the order of the configuration, not of the answers: a series of two probes has the same owner each time.
+        let order: BTreeMap<&ProbeId, usize> = batch
+            .generation
+            .probes
+            .iter()
+            .enumerate()
+            .map(|(at, live)| (&live.config.id, at))
+            .collect();
+        batch
+            .runs
+            .sort_by_key(|run| order.get(&run.live.config.id).copied());
         for run in &batch.runs {
-            self.absorb(run);
+            conditions.extend(self.absorb(run));
         }
         let ran: BTreeMap<ProbeId, Duration> = batch
             .runs
@@ -150,6 +172,7 @@ impl Evaluate {
         let judged = Judged {
             generation: batch.generation,
             round,
+            conditions,
             at,
             closed: batch.closed,
             answer,
@@ -157,7 +180,7 @@ impl Evaluate {
         (judged, active)
     }
 
-    fn absorb(&mut self, run: &Run) {
+    fn absorb(&mut self, run: &Run) -> Option<Condition> {
         let probe = &run.live.config.id;
         match &run.result {
             Ok(collection) => {
@@ -172,16 +195,22 @@ impl Evaluate {
                     let samples = newest.map(|(series, point)| (series, point.value));
                     recorder.record(probe, run.at, samples);
                 }
-                if absorbed.over_limit + absorbed.duplicates > 0 {
-                    tracing::warn!(
-                        probe = %probe,
-                        over_limit = absorbed.over_limit,
-                        duplicates = absorbed.duplicates,
-                        "samples refused: too many series of this probe, or series of another one"
-                    );
+                for (reason, samples) in [
+                    ("over_limit", absorbed.over_limit),
+                    ("duplicate", absorbed.duplicates),
+                ] {
+                    if samples > 0 {
+                        let refused = self.metrics.samples_refused.with([probe.as_str(), reason]);
+                        refused.add_count(samples as u64);
+                    }
                 }
+                let history = self.judges.history();
+                self.refusals.take(probe, &absorbed, history)
             }
-            Err(_) => self.judges.failed(probe, run.at.at),
+            Err(_) => {
+                self.judges.failed(probe, run.at.at);
+                None
+            }
         }
     }
 

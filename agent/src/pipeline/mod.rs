@@ -29,6 +29,7 @@ mod remembered;
 pub(crate) mod judges;
 // Rules.
 mod evaluate;
+mod refused;
 // The engine's owner, and what it shows.
 mod alert;
 mod note;
@@ -157,6 +158,7 @@ pub fn spawn(parts: Parts) -> Running {
     };
     let evaluate = evaluate::Evaluate {
         judges: judges::Judges::new(history, memories, active),
+        refusals: refused::Refusals::default(),
         recorder,
         pasts,
         recorded: MetricsHealth::default(),

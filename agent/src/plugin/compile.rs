@@ -52,13 +52,15 @@ pub enum CompileFailure {
     #[error("{0}")]
     Refused(String),
     /// More CPU time than a compilation gets.
-    #[error("its compilation was stopped after {CPU_SECS_MAX} s of CPU time")]
+    #[error(
+        "its compilation was stopped: it takes more than its CPU time, {CPU_SECS_MAX} s at most"
+    )]
     CpuLimit,
     /// More time than a compilation gets.
     #[error("its compilation was stopped after {} s", WALL_MAX.as_secs())]
     WallLimit,
     /// More memory than a compilation gets.
-    #[error("its compilation wanted more than {} MiB of memory", ADDRESS_SPACE_BYTES_MAX >> 20)]
+    #[error("its compilation wants more memory than it may have, {} MiB at most", ADDRESS_SPACE_BYTES_MAX >> 20)]
     OutOfMemory,
     /// More output than an artefact may have.
     #[error("its compiled code has more than {} MiB", ARTEFACT_BYTES_MAX >> 20)]
@@ -88,9 +90,15 @@ impl CompileFailure {
             | CompileFailure::OutOfMemory
             | CompileFailure::OutputLimit
             | CompileFailure::TooLarge(_) => true,
-            CompileFailure::WallLimit | CompileFailure::Died { .. } | CompileFailure::Start(_) => {
-                false
+            // A compiler that crashes does so again; one that was killed fell to something else.
+            CompileFailure::Died { status, .. } => {
+                let signal = status.signal().and_then(Signal::from_named_raw);
+                matches!(
+                    signal,
+                    Some(Signal::SEGV | Signal::ABORT | Signal::BUS | Signal::ILL)
+                )
             }
+            CompileFailure::WallLimit | CompileFailure::Start(_) => false,
         }
     }
 }
@@ -216,12 +224,10 @@ fn diagnose(status: ExitStatus, message: String) -> CompileFailure {
 }
 
 /// Limits this process before it touches a stranger's bytes: CPU time, address space, no core file, and priority unless
-/// somebody waits for it in the `foreground`.
+/// somebody waits for it in the `foreground`. Where it was started under lower limits, those stay.
 pub fn limit_this_process(foreground: bool) -> std::io::Result<()> {
     let hard = |resource, limit: u64| {
-        // What is limited more tightly already cannot be raised, and need not be.
-        let before = rustix::process::getrlimit(resource).maximum;
-        let limit = before.map_or(limit, |before| before.min(limit));
+        let limit = inherited(resource).map_or(limit, |inherited| inherited.min(limit));
         rustix::process::setrlimit(
             resource,
             Rlimit {
@@ -231,11 +237,13 @@ pub fn limit_this_process(foreground: bool) -> std::io::Result<()> {
         )
     };
     // The soft limit sends SIGXCPU, which the parent understands; the hard one kills without a word.
+    let last = CPU_SECS_MAX + 5;
+    let last = inherited(Resource::Cpu).map_or(last, |inherited| inherited.min(last));
     rustix::process::setrlimit(
         Resource::Cpu,
         Rlimit {
-            current: Some(CPU_SECS_MAX),
-            maximum: Some(CPU_SECS_MAX + 5),
+            current: Some(CPU_SECS_MAX.min(last.saturating_sub(1)).max(1)),
+            maximum: Some(last),
         },
     )?;
     hard(Resource::As, ADDRESS_SPACE_BYTES_MAX)?;
@@ -245,6 +253,11 @@ pub fn limit_this_process(foreground: bool) -> std::io::Result<()> {
         rustix::process::nice(NICENESS)?;
     }
     Ok(())
+}
+
+/// What cannot be raised again; none: no limit.
+fn inherited(resource: Resource) -> Option<u64> {
+    rustix::process::getrlimit(resource).maximum
 }
 
 #[cfg(test)]
@@ -285,11 +298,11 @@ mod tests {
             ),
             (
                 "kill -XCPU $$",
-                "its compilation was stopped after 60 s of CPU time",
+                "its compilation was stopped: it takes more than its CPU time, 60 s at most",
             ),
             (
                 "echo 'memory allocation of 65536 bytes failed' >&2; kill -ABRT $$",
-                "its compilation wanted more than 2048 MiB of memory",
+                "its compilation wants more memory than it may have, 2048 MiB at most",
             ),
             (
                 "kill -SEGV $$",

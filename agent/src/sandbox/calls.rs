@@ -1,7 +1,7 @@
 //! One guest call: a fresh store, a wall limit, a CPU budget, an explanation when it fails.
 //!
 //! ```text
-//!   caller ── gate of the use ── one of eight places ── [ instantiate, configure, verb ] ── state kept? ── answer
+//!   caller ── gate of the use ── one of the places ── [ instantiate, configure, verb ] ── state kept? ── answer
 //!      │        └ at the first wait or tick the rest moves to the guests' threads
 //!      └ dropping the future ends the task at the guest's next tick; the store goes with it
 //! ```
@@ -10,7 +10,9 @@ use super::bindings::{action, notifier, probe, rule, wit};
 use super::component::Component;
 use super::convert;
 use super::engine::{Running, set_deadline};
-use super::host::{CallSettings, HOST_CALLS_MAX, HostCallsSpent, HostState, Using, log};
+use super::explain::explain;
+use super::host::{CallSettings, HostState, Using, log};
+use super::lanes::InLane;
 use super::types::{
     Alert, Batch, CallError, Collection, Cost, Description, Kind, Limits, Message, Needs, Outcome,
     Receipt, Verdicts,
@@ -22,13 +24,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use wasmtime::{Store, Trap};
-use wasmtime_wasi::I32Exit;
+use wasmtime::Store;
 
 /// Bytes that one transfer between guest and host may copy: the bound of every string, list and answer.
-const TRANSFER_BYTES_MAX: usize = 4 << 20;
+pub(super) const TRANSFER_BYTES_MAX: usize = 4 << 20;
 /// Handles that a component may hold.
-const HANDLES_MAX: usize = 256;
+pub(super) const HANDLES_MAX: usize = 256;
 /// Instances of one batch: their notes fit into a transfer.
 const BATCH_INSTANCES_MAX: usize = 2_000;
 /// The same where a rule remembers: their memories fit, too.
@@ -48,7 +49,7 @@ pub(super) struct Settings {
 
 /// What to do with a fresh store. The outer error is a trap, the inner one an answer.
 pub(super) trait Verb: Send + 'static {
-    type Answer: Send + 'static;
+    type Answer: convert::Masked + Send + 'static;
 
     fn call(
         self,
@@ -141,7 +142,8 @@ impl Sandbox {
                 Err(_) => return (Err(panicked()), Cost::default()),
             }
         }
-        let mut task = Owned(guests.spawn(call));
+        let lanes = Arc::clone(&self.shared.lanes);
+        let mut task = Owned(guests.spawn(InLane::new(call, Arc::clone(using), lanes)));
         match (&mut task.0).await {
             Ok(done) => done,
             Err(error) if error.is_panic() => (Err(panicked()), Cost::default()),
@@ -227,52 +229,16 @@ async fn run<V: Verb>(
             state.log(log::Level::Warn, &error.to_string(), &[]);
         }
     }
-    // A guest that was shown a secret must not carry it into the log inside an error.
-    let answer = answer.map_err(|error| state.host.secrets.mask().error(error));
+    // A guest that was shown a secret must not carry it into the log inside an error, or into a page inside a label.
+    let mask = state.host.secrets.mask();
+    let answer = match answer {
+        Ok(answer) if state.using.sees_secrets() => Ok(convert::Masked::masked(answer, mask)),
+        Ok(answer) => Ok(answer),
+        Err(error) => Err(mask.error(error)),
+    };
     let mut cost = state.cost;
     cost.memory_bytes = state.budget.memory_bytes();
     (answer, cost)
-}
-
-/// What a trap was, in our terms.
-fn explain(trap: &wasmtime::Error, state: &HostState) -> CallError {
-    let limits = state.using.limits();
-    if trap.downcast_ref::<HostCallsSpent>().is_some() {
-        return CallError::HostCallLimit(HOST_CALLS_MAX);
-    }
-    if let Some(exit) = trap.downcast_ref::<I32Exit>() {
-        return CallError::Exited(exit.0);
-    }
-    let kind = trap.downcast_ref::<Trap>();
-    if kind == Some(&Trap::Interrupt) {
-        return CallError::CpuLimit(limits.cpu);
-    }
-    // A guest that gets no memory aborts with `unreachable`, or was refused before it ran at all.
-    if state.budget.refused && matches!(kind, None | Some(Trap::UnreachableCodeReached)) {
-        return CallError::MemoryLimit(limits.memory_bytes);
-    }
-    let root = trap.root_cause().to_string();
-    if root.contains("too much data is being copied between the host and the guest") {
-        return CallError::BadResult(format!(
-            "it hands over more than {TRANSFER_BYTES_MAX} bytes at once"
-        ));
-    }
-    let reason = kind.map_or(root, |kind| format!("{kind}"));
-    let said = state.stderr.text();
-    CallError::Trapped(match (said.is_empty(), kind) {
-        (true, _) => reason,
-        // How every panic ends; the message says more.
-        (false, Some(Trap::UnreachableCodeReached)) => without_hint(&said).to_owned(),
-        (false, _) => format!("{reason}; it wrote: {}", without_hint(&said)),
-    })
-}
-
-/// A panic message without Rust's advice to set an environment variable, which a plugin has none of.
-fn without_hint(said: &str) -> &str {
-    said.split("\nnote: run with `RUST_BACKTRACE")
-        .next()
-        .unwrap_or(said)
-        .trim_end()
 }
 
 /// What a guest printed becomes warnings: nobody else reads it.
@@ -587,14 +553,5 @@ mod tests {
         };
         append(&mut all, part, 2_000);
         assert_eq!(all.notes, [(2_003, "x".into())]);
-    }
-
-    #[test]
-    fn advice_to_the_developer_is_cut_off() {
-        let said = "thread 'main' panicked at src/lib.rs:3:5:\nboom\nnote: run with `RUST_BACKTRACE=1` environment";
-        assert_eq!(
-            without_hint(said),
-            "thread 'main' panicked at src/lib.rs:3:5:\nboom"
-        );
     }
 }

@@ -97,9 +97,18 @@ impl Component {
             why,
         };
         let engine = &sandbox.shared.engine;
-        let code = artefact::revive(engine, artefact).map_err(|error| LoadError::Artefact {
-            name: name.to_owned(),
-            why: format!("{error:#}"),
+        let code = artefact::revive(engine, artefact).map_err(|error| {
+            let why = format!("{error:#}");
+            // What the pool has no room for is beyond the limits of a store, too; there the words are ours.
+            match why.split_once("pooling allocator requirements: ") {
+                Some((_, what)) => refused(Refusal(format!(
+                    "wants more than a plugin may have: {what}"
+                ))),
+                None => LoadError::Artefact {
+                    name: name.to_owned(),
+                    why,
+                },
+            }
         })?;
         let kinds = kinds(&code).map_err(refused)?;
         let imports = imports(&code);

@@ -2,7 +2,7 @@
 
 use super::egress::resolve::LOOKUPS;
 use super::host::HostState;
-use super::limits::{INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use super::limits::{INSTANCES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,10 +12,19 @@ use wasmtime::{Config, Enabled, Engine, EngineWeak, OptLevel, PoolingAllocationC
 
 /// The grain of the CPU limit; also how often a guest gives its thread back.
 pub const TICK: Duration = Duration::from_millis(10);
-/// Calls that may run at a time. Two threads serve them, and most wait in host calls.
-pub const CALLS_MAX: usize = 8;
-/// Threads for guests: a plugin that spins leaves one free.
-const GUEST_THREADS: usize = 2;
+/// Calls that may be under way at a time. Nearly all of them wait: in a network outage every check of a remote
+/// target hangs until its limit, and the check of this host must not stand in a queue behind them. What they hold
+/// together is bounded by [`super::limits::TOGETHER_BYTES_MAX`], not by their number.
+const CALLS_MAX: usize = 64;
+/// The same where each call maps its own memories of 4 GiB: what is short there is address space.
+const CALLS_UNPOOLED_MAX: usize = 8;
+/// Memories of the pool for each of those calls: of 4 GiB of address space each, so half of what a store may have, and
+/// twice what components have. Where all are taken a call comes to nothing and is made again the next time.
+const MEMORIES_POOLED: usize = 4;
+/// Threads for guests.
+const GUEST_THREADS: usize = 3;
+/// Those of them that may be held by uses that are not quick: the last one is for the others.
+pub(crate) const LANES: usize = GUEST_THREADS - 1;
 /// Threads for host calls that the kernel may hold up (`statvfs`, `open`), four beside those that a name server
 /// which swallows questions can hold: in such an outage files are still read. Idle ones end by themselves.
 const BLOCKING_THREADS: usize = 4 + LOOKUPS;
@@ -145,27 +154,30 @@ pub(crate) fn exact(settings: Settings) -> Result<Engine, EngineError> {
         .map_err(|error| EngineError::Engine(format!("{error:#}")))
 }
 
-/// The agent's engine: with a pool of memories and stacks where so much address space can be reserved at once,
-/// else as [`exact`], else in the small address space. All three load what was compiled for the settings that
-/// come back. Where nothing can be executed, the interpreter is taken.
-pub(crate) fn fitting(settings: Settings) -> Result<(Engine, Settings), EngineError> {
+/// The agent's engine, and how many calls it has room for: with a pool of memories and stacks where so much address
+/// space can be reserved at once, else as [`exact`], else in the small address space. All of them load what was
+/// compiled for the settings that come back. Where nothing can be executed, the interpreter is taken.
+pub(crate) fn fitting(settings: Settings) -> Result<(Engine, Settings, usize), EngineError> {
     let settings = executable(settings)?;
     if settings.small_address_space {
-        return Ok((exact(settings)?, settings));
+        return Ok((exact(settings)?, settings, CALLS_MAX));
     }
-    if let Ok(engine) = pooled(settings) {
-        return Ok((engine, settings));
+    // Some processors have 39 bits of address space: too little for all, enough for as many as there are unpooled.
+    for calls in [CALLS_MAX, CALLS_UNPOOLED_MAX] {
+        if let Ok(engine) = pooled(settings, calls) {
+            return Ok((engine, settings, calls));
+        }
     }
     let engine = exact(settings)?;
     if fits(&engine) {
-        return Ok((engine, settings));
+        return Ok((engine, settings, CALLS_UNPOOLED_MAX));
     }
     let small = Settings {
         small_address_space: true,
         ..settings
     };
     tracing::warn!("address space is limited: plugins reserve 64 MiB a memory instead of 4 GiB");
-    Ok((exact(small)?, small))
+    Ok((exact(small)?, small, CALLS_MAX))
 }
 
 /// These settings, with the interpreter where native code cannot run.
@@ -187,13 +199,13 @@ fn executable(settings: Settings) -> Result<Settings, EngineError> {
 
 /// An engine whose calls reuse memories, tables and stacks: a fresh mapping each costs more than all else in a
 /// short call. What a call wrote is wiped before the next one gets it.
-fn pooled(settings: Settings) -> wasmtime::Result<Engine> {
-    let each_call = |count: usize| u32::try_from(CALLS_MAX * count).unwrap_or(u32::MAX);
+fn pooled(settings: Settings, calls: usize) -> wasmtime::Result<Engine> {
+    let each_call = |count: usize| u32::try_from(calls * count).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::new();
-    // As many of everything as all calls together may have, so that the limits of a store strike first.
+    // As many as all calls together may have, but for memories, so that the limits of a store strike first.
     pool.total_core_instances(each_call(INSTANCES_MAX))
         .total_component_instances(each_call(INSTANCES_MAX))
-        .total_memories(each_call(MEMORIES_MAX))
+        .total_memories(each_call(MEMORIES_POOLED))
         .total_tables(each_call(TABLES_MAX))
         .total_stacks(each_call(1))
         .max_tables_per_module(u32::try_from(TABLES_MAX).unwrap_or(u32::MAX))
@@ -216,7 +228,7 @@ fn pooled(settings: Settings) -> wasmtime::Result<Engine> {
 /// Whether as many memories as calls can be reserved at once. Reserving costs no memory.
 fn fits(engine: &Engine) -> bool {
     let mut store = Store::new(engine, ());
-    (0..CALLS_MAX)
+    (0..CALLS_UNPOOLED_MAX)
         .all(|_| wasmtime::Memory::new(&mut store, wasmtime::MemoryType::new(1, None)).is_ok())
 }
 
@@ -329,8 +341,13 @@ pub(crate) fn set_deadline(store: &mut Store<HostState>) {
         if state.ticks_left == 0 {
             return Ok(wasmtime::UpdateDeadline::Interrupt);
         }
-        state.ticks_left -= 1;
-        state.cost.cpu_ticks += 1;
+        // One operation on a large memory lasts longer than a tick: what it took counts, not that it was one.
+        let took = state.using.patience.stretch().as_millis() / TICK.as_millis();
+        let ticks = u32::try_from(took)
+            .unwrap_or(u32::MAX)
+            .clamp(1, state.ticks_left);
+        state.ticks_left -= ticks;
+        state.cost.cpu_ticks += ticks;
         Ok(wasmtime::UpdateDeadline::YieldCustom(
             1,
             Box::pin(tokio::task::yield_now()),
@@ -386,7 +403,7 @@ mod tests {
 
     #[test]
     fn the_pool_wipes_what_a_call_wrote() {
-        let engine = pooled(Settings::default()).unwrap();
+        let engine = pooled(Settings::default(), CALLS_MAX).unwrap();
         let module = wasmtime::Module::new(&engine, MEMORY).unwrap();
         // More than the pool keeps, so that both ways of wiping are taken; then less.
         for pages in [100, 1, 100] {
@@ -412,7 +429,7 @@ mod tests {
         let settings = Settings::default();
         assert_eq!(
             key(exact(settings).unwrap()),
-            key(pooled(settings).unwrap())
+            key(pooled(settings, CALLS_MAX).unwrap())
         );
     }
 

@@ -13,7 +13,8 @@
 //! * `executable`: whether native code can run here at all;
 //! * [`artefact`]: compiling (in the child process) and reviving; here native code is believed;
 //! * [`component`]: what is loaded, and what it may import;
-//! * `calls`: one call from the fresh store to the answer; [`uses`]: the four kinds as the agent calls them;
+//! * `calls`: one call from the fresh store to the answer; `lanes`: on which thread; `explain`: how it ended;
+//! * [`uses`]: the four kinds as the agent calls them;
 //! * [`host`]: all that a guest can reach, one file an interface;
 //! * [`egress`]: the one way to the network; [`secrets`]: what is filled in there and masked everywhere else;
 //! * `convert`: every check of what a guest says.
@@ -26,8 +27,10 @@ mod convert;
 pub mod egress;
 pub mod engine;
 mod executable;
+mod explain;
 pub mod grants;
 pub mod host;
+mod lanes;
 mod limits;
 mod patience;
 pub mod secrets;
@@ -47,7 +50,7 @@ pub use host::{HostConfig, HostServices};
 pub use uses::{Action, Notifier, Probe, Rule};
 pub use wants::{unmet, wants};
 
-use engine::{CALLS_MAX, Threads, Ticker};
+use engine::{Threads, Ticker};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -64,8 +67,9 @@ struct Shared {
     engine: wasmtime::Engine,
     ticker: Arc<Ticker>,
     host: Arc<host::Host>,
-    /// Calls that may run at a time.
+    /// Calls that may be under way at a time.
     places: Semaphore,
+    lanes: Arc<lanes::Lanes>,
 }
 
 impl Sandbox {
@@ -75,14 +79,15 @@ impl Sandbox {
     /// # Errors
     /// This system cannot run WebAssembly (no executable memory, no threads).
     pub fn new(settings: Settings, services: HostServices) -> Result<Self, SandboxError> {
-        let (engine, settings) = engine::fitting(settings)?;
+        let (engine, settings, calls) = engine::fitting(settings)?;
         let ticker = Ticker::start(&engine)?;
         Ok(Sandbox {
             shared: Arc::new(Shared {
                 engine,
                 ticker,
                 host: Arc::new(host::Host::new(services)),
-                places: Semaphore::new(CALLS_MAX),
+                places: Semaphore::new(calls),
+                lanes: Arc::new(lanes::Lanes::new(engine::LANES)),
             }),
             threads: Arc::new(Threads::start()?),
             settings,

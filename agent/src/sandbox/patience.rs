@@ -3,7 +3,8 @@
 //! A call cannot be stopped between two ticks of the epoch, nor inside one bulk operation on its memory or one
 //! synchronous host function. So the caller's thread is lent to those that gave it back soon the last times.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use rustix::time::{ClockId, clock_gettime};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -20,6 +21,8 @@ const PROBATION: u32 = 16;
 pub(crate) struct Patience {
     /// Calls that still have to be quick.
     probation: AtomicU32,
+    /// What its thread's CPU clock showed when the stretch that runs began, nanoseconds.
+    began: AtomicU64,
 }
 
 /// The longest stretch of one call so far; the use is judged by it when the call is over, however it ends.
@@ -46,14 +49,25 @@ impl Patience {
         };
         let answer = std::future::poll_fn(|cx| {
             let since = Instant::now();
+            self.began.store(thread_cpu_nanos(), Ordering::Relaxed);
             let polled = call.as_mut().poll(cx);
             let held = since.elapsed();
             longest.held = longest.held.max(held);
             longest.busy += held;
+            if polled.is_pending() && held > QUICK {
+                // Not only when it is over: what is left of it goes into a lane.
+                self.judge(held);
+            }
             polled
         })
         .await;
         (answer, longest.busy)
+    }
+
+    /// CPU time of the stretch that runs, asked from inside of it. A thread that waits for a core does not count.
+    pub(crate) fn stretch(&self) -> Duration {
+        let began = self.began.load(Ordering::Relaxed);
+        Duration::from_nanos(thread_cpu_nanos().saturating_sub(began))
     }
 
     // One call of a use runs at a time, so nothing is lost between the two steps.
@@ -65,6 +79,12 @@ impl Patience {
         };
         self.probation.store(left, Ordering::Relaxed);
     }
+}
+
+fn thread_cpu_nanos() -> u64 {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    // A thread's clock starts at zero, so neither part is negative.
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
 impl Drop for Longest<'_> {

@@ -91,6 +91,8 @@ pub struct Absorbed {
     pub over_limit: usize,
     /// Samples of series that another probe owns.
     pub duplicates: usize,
+    /// The first of those series.
+    pub first_duplicate: Option<SeriesId>,
 }
 
 /// Counts for own metrics.
@@ -308,6 +310,11 @@ impl History {
         absorbed
     }
 
+    /// How many series a probe may have; newcomers beyond are refused.
+    pub fn series_per_probe(&self) -> usize {
+        self.limits.series_per_probe
+    }
+
     /// Takes note that `probe` failed at `at`.
     pub fn failed(&mut self, probe: &ProbeId, at: Moment) {
         let state = self.probes.entry(probe.clone()).or_default();
@@ -360,6 +367,7 @@ impl History {
                 return Some(id);
             }
             absorbed.duplicates += 1;
+            absorbed.first_duplicate.get_or_insert(id);
             return None;
         }
         if state.series >= self.limits.series_per_probe {

@@ -73,6 +73,7 @@ metrics! {
     probe_lateness: Histogram = "watchfire_probe_lateness_seconds" [] LATENESS, "How long after its due time a run began.";
     probe_skipped: Family<Counter, 1> = "watchfire_probe_skipped_total" ["probe"] &[], "Turns skipped because the run before was still busy.";
     samples: Family<Counter, 1> = "watchfire_samples_total" ["probe"] &[], "Samples taken in.";
+    samples_refused: Family<Counter, 2> = "watchfire_samples_refused_total" ["probe" "reason"] &[], "Samples not taken in: the probe has too many series (over_limit), or another one has this series (duplicate).";
     series: Family<Gauge, 1> = "watchfire_series" ["probe"] &[], "Series that the probe yields.";
     families_hidden: Gauge = "watchfire_metrics_hidden" [] &[], "Metrics of plugins left out of this page because their name is taken.";
     rule_evaluations: Family<Counter, 2> = "watchfire_rule_evaluations_total" ["rule" "outcome"] &[], "Rounds of a rule by outcome.";

@@ -1,5 +1,6 @@
 //! The compiling child, from outside.
 
+use crate::containment::hand_made;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -67,4 +68,52 @@ async fn the_parent_hears_the_childs_own_words() {
     let error = compiler.compile(b"garbage").await.expect_err("refused");
     assert!(matches!(error, CompileFailure::Refused(_)), "{error}");
     assert_eq!(error.to_string(), "it is no WebAssembly component");
+}
+
+/// A compiler whose children start under lower limits than they would give themselves: CPU seconds, MiB of address
+/// space. An unoptimised compiler reaches its own limits only after minutes.
+fn limited(folder: &std::path::Path, cpu_secs: u32, mebibytes: u32) -> Compiler {
+    let script = format!(
+        "#!/bin/sh\nulimit -t {cpu_secs}\nulimit -v {}\nexec {} \"$@\"\n",
+        mebibytes << 10,
+        env!("CARGO_BIN_EXE_watchfire")
+    );
+    let (source, program) = (folder.join("source"), folder.join("compiler"));
+    std::fs::write(&source, script).expect("written");
+    // Written by another process: a file that a fork of this one still holds open for writing cannot run.
+    #[expect(clippy::disallowed_methods, reason = "see above")]
+    let installed = Command::new("install")
+        .args(["-m", "755"])
+        .args([&source, &program])
+        .status()
+        .expect("install runs");
+    assert!(installed.success());
+    Compiler::new(&program, Vec::new())
+}
+
+#[tokio::test]
+async fn bombs_go_off_in_the_child() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // Multiplies by three; loads what it points at.
+    let multiply = [0x20, 0, 0x41, 3, 0x6c, 0x21, 0];
+    let load = [0x20, 0, 0x28, 2, 0, 0x21, 0];
+    let many = hand_made::only_module(&hand_made::functions(100_000, &multiply, 40));
+    let long = hand_made::only_module(&hand_made::functions(1, &load, 1_000_000));
+    let deep = hand_made::only_module(&hand_made::nested(2_000_000));
+    for (what, bomb, (cpu_secs, mebibytes), told) in [
+        ("100,000 functions", &many, (2, 2_000), "CPU time"),
+        ("one long function", &long, (60, 200), "memory"),
+        ("two million blocks", &deep, (2, 2_000), ""),
+    ] {
+        let compiler = limited(folder.path(), cpu_secs, mebibytes);
+        let since = crate::support::now();
+        let refused = compiler.compile(bomb).await.expect_err(what);
+        println!(
+            "{what}, {} bytes: {refused} ({:?})",
+            bomb.len(),
+            since.elapsed()
+        );
+        assert!(refused.to_string().contains(told), "{what}: {refused}");
+        assert!(refused.is_final(), "{what}: not tried again: {refused}");
+    }
 }

@@ -1,8 +1,10 @@
 //! Tests of the whole agent: the real binary, real components, real sockets.
 
 mod authors;
+mod canary;
 mod compile;
 mod configs;
+mod containment;
 mod crash;
 mod dependencies;
 mod documented;
@@ -21,9 +23,9 @@ mod recovery;
 mod reload;
 mod reloader;
 mod rule_tests;
-mod sandbox;
 mod servers;
 mod shipped;
+mod shown;
 mod sigkill;
 mod stock_rules;
 #[expect(

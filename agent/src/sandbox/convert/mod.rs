@@ -5,10 +5,12 @@
 
 mod alert;
 mod collection;
+mod masked;
 mod rule;
 
 pub(crate) use alert::{alert_to_wit, message_to_wit, outcome, receipt};
 pub(crate) use collection::collection;
+pub(crate) use masked::Masked;
 pub(crate) use rule::{batch_to_wit, needs, verdicts};
 
 use super::bindings::wit;

@@ -34,6 +34,26 @@ pub struct Trust {
     unverified: Arc<ClientConfig>,
 }
 
+/// What a handshake came to, where rustls's own words would not tell anybody what to do.
+pub fn in_words(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible};
+    let mut inner = error;
+    // An I/O error carries it, and may be carried by another one; `source` skips what is carried.
+    while let Some(carried) = inner.downcast_ref::<std::io::Error>() {
+        inner = carried.get_ref()?;
+    }
+    match inner.downcast_ref::<Error>()? {
+        Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13)
+        | Error::AlertReceived(AlertDescription::ProtocolVersion) => Some(
+            "it offers TLS older than 1.2 only, which is refused: let the other side speak TLS 1.2 or 1.3",
+        ),
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            Some("what answers there does not speak TLS: is it meant without, or another port?")
+        }
+        _ => None,
+    }
+}
+
 /// Accepts every certificate but still wants the peer to hold its key. Grant `insecure` only.
 #[derive(Debug)]
 struct AcceptAny(Arc<CryptoProvider>);

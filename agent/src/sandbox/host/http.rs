@@ -441,7 +441,11 @@ fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error
 /// The texts of an error and its causes, without the layers that say nothing and without repetitions.
 fn texts(error: &reqwest::Error) -> String {
     let mut told: Vec<String> = Vec::new();
-    for text in chain(error).map(ToString::to_string) {
+    let words = |e: &(dyn std::error::Error + 'static)| match tls::in_words(e) {
+        Some(words) => words.to_owned(),
+        None => e.to_string(),
+    };
+    for text in chain(error).map(words) {
         if !text.starts_with("client error (") && !told.iter().any(|t| t.contains(&text)) {
             told.push(text);
         }

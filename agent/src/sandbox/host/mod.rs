@@ -27,7 +27,7 @@ pub mod tcp;
 
 use super::bindings::{imports, wit};
 use super::egress::{GrantError, Network, NetworkSettings, Reach};
-use super::limits::{Budget, Output};
+use super::limits::{Budget, Output, Together};
 use super::patience::Patience;
 use super::secrets::Secrets;
 use super::types::{CallError, CommandSpec, Cost, Kind, Limits, MailServer, SecretSource, Use};
@@ -86,6 +86,8 @@ pub(crate) struct Host {
     pub(crate) system: Arc<system::Reader>,
     pub(crate) network: Arc<Network>,
     pub(crate) secrets: Arc<Secrets>,
+    /// Memory of all calls.
+    pub(crate) together: Arc<Together>,
 }
 
 /// One use of a plugin: lives as long as its table does not change.
@@ -176,6 +178,7 @@ impl Host {
             system: Arc::new(system::Reader::new(services.system)),
             network: Arc::new(network),
             secrets: Arc::new(secrets),
+            together: Arc::default(),
         }
     }
 
@@ -215,6 +218,12 @@ impl Using {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.settings.limits
+    }
+
+    /// Whether its guest may be shown secrets: what it says is then masked before anybody reads it.
+    pub(crate) fn sees_secrets(&self) -> bool {
+        let mut granted = self.settings.grants.secrets.values();
+        granted.any(|secret| secret.reveal)
     }
 
     /// The table of the configuration that describes this use: `[[probe]] "host"`.
@@ -277,7 +286,7 @@ impl HostState {
         HostState {
             table,
             wasi: wasi.build(),
-            budget: Budget::new(limits.memory_bytes),
+            budget: Budget::new(limits.memory_bytes, Arc::clone(&host.together)),
             ticks_left: ticks(limits.cpu),
             cost: Cost::default(),
             deadline: Instant::now() + using.limits().wall,

@@ -282,7 +282,10 @@ impl Connection {
         let stream = connector
             .connect(name, io)
             .await
-            .map_err(|e| self.failed(e))?;
+            .map_err(|e| match tls::in_words(&e) {
+                Some(words) => self.failed(words),
+                None => self.failed(e),
+            })?;
         self.elapsed += started.elapsed();
         let certificates = stream.get_ref().1.peer_certificates();
         self.certificate_seconds_left = certificates

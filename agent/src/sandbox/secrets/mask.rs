@@ -26,6 +26,8 @@ struct Known {
 pub(super) const MASKED_MAX: u64 = 512;
 /// Shorter pieces of a value (a line, a path of a URL) are masked only as part of the whole.
 const PIECE_BYTES_MIN: usize = 8;
+/// Shorter texts were not cut on the way here: the least bound of a text from a guest is that of a log line's field.
+const CUT_BYTES_MIN: usize = 1_000;
 /// What stands in the place of a masked value.
 const STARS: &str = "***";
 
@@ -89,6 +91,14 @@ impl Mask {
                 masked = Some(replace(current, value));
             }
         }
+        if text.len() >= CUT_BYTES_MIN {
+            for (_, value) in &known.values {
+                let current = masked.as_deref().unwrap_or(text);
+                if let Some(without) = without_cut(current, value) {
+                    masked = Some(without);
+                }
+            }
+        }
         masked
     }
 
@@ -146,6 +156,17 @@ fn in_url(value: &str) -> Vec<String> {
         forms.extend(url.query().map(str::to_owned));
     }
     forms
+}
+
+/// A text that ends with the begin of a value, or begins with the end of one, was cut in the middle of it; none: it
+/// does neither.
+fn without_cut(text: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+    let lengths = || (PIECE_BYTES_MIN..value.len()).rev();
+    if let Some(length) = lengths().find(|length| text.ends_with(&value[..*length])) {
+        return Some([&text[..text.len() - length], STARS.as_bytes()].concat());
+    }
+    let length = lengths().find(|length| text.starts_with(&value[value.len() - length..]))?;
+    Some([STARS.as_bytes(), &text[length..]].concat())
 }
 
 fn replace(mut text: &[u8], piece: &[u8]) -> Vec<u8> {

@@ -199,6 +199,22 @@ fn the_mask_knows_the_forms_of_a_value() {
 }
 
 #[test]
+fn a_value_that_was_cut_is_masked_too() {
+    let mask = Mask::default();
+    mask.learn("c4nary-0123456789");
+    let long = "x".repeat(1_000);
+    for (text, want) in [
+        (format!("{long}c4nary-0123"), format!("{long}***")),
+        (format!("ary-0123456789{long}"), format!("***{long}")),
+        // A piece that says nothing stays; a short text was not cut.
+        (format!("{long}c4nary"), format!("{long}c4nary")),
+        ("c4nary-0123".to_owned(), "c4nary-0123".to_owned()),
+    ] {
+        assert_eq!(mask.apply(&text), want);
+    }
+}
+
+#[test]
 fn the_mask_is_bounded_and_keeps_the_newest() {
     let mask = Mask::default();
     for n in 0..2 * MASKED_MAX {

@@ -102,6 +102,13 @@ impl Agent {
         Agent::launch(folder, &[OsStr::new("--config"), config.as_os_str()])
     }
 
+    /// The same with these variables in its environment.
+    pub fn spawn_with(folder: &Folder, variables: &[(&str, &OsStr)]) -> Self {
+        let config = folder.path("watchfire.toml");
+        let options = [OsStr::new("--config"), config.as_os_str()];
+        Agent::launch_as(folder, command(), &options, variables)
+    }
+
     /// Starts with the folder's configuration behind a wrapper: words that end by executing the words after them,
     /// such as `["nice"]`, so that its process is the agent's. With these variables and no others.
     pub fn spawn_under(folder: &Folder, wrapper: &[&str], variables: &[(&str, &OsStr)]) -> Self {

@@ -14,7 +14,7 @@ use watchfire::plugin::{Generation, Notice, Reloader, Request, Setup, UseState};
 use watchfire::sandbox::{self, HostServices, MemoryState, NoEvents, Sandbox, TracingLog};
 
 /// For anything to happen: far more than it takes, so that a slow machine is not a failure.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The same component with another hash: a custom section of one byte at its end.
 pub(crate) fn version(component: &[u8], number: u8) -> Vec<u8> {
@@ -65,9 +65,10 @@ impl Bed {
         bed.configure(config);
         // Counts the compilations before it hands over to the real one.
         let script = format!(
-            "#!/bin/sh\necho compiled >> {}\nexec {} \"$@\"\n",
+            "#!/bin/sh\necho compiled >> {}\n[ ! -e {limits} ] || . {limits}\nexec {} \"$@\"\n",
             bed.log().display(),
-            env!("CARGO_BIN_EXE_watchfire")
+            env!("CARGO_BIN_EXE_watchfire"),
+            limits = bed.limits().display()
         );
         bed.write(
             &bed.folder.path().join("compiler.source"),
@@ -98,6 +99,15 @@ impl Bed {
 
     fn log(&self) -> PathBuf {
         self.folder.path().join("compilations")
+    }
+
+    fn limits(&self) -> PathBuf {
+        self.folder.path().join("limits")
+    }
+
+    /// Lets compilations start under lower limits than they would give themselves: shell commands.
+    pub(crate) fn limit_compilations(&self, commands: &str) {
+        std::fs::write(self.limits(), commands).expect("written");
     }
 
     fn file(&self, plugin: &str) -> PathBuf {

@@ -5,6 +5,7 @@ mod agent;
 pub mod bed;
 mod dice;
 pub mod guests;
+pub mod hostile;
 mod http;
 
 pub use agent::{Agent, Folder, command, use_binary};
@@ -14,7 +15,7 @@ pub use http::{Answer, Received, Server};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for anything. Generous: the machine may be busy; no test waits it out unless it fails.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks until `what` is there.
 ///

@@ -7,13 +7,13 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 
 /// A server that answers each request with what `answer` makes of it, and keeps what it saw.
-struct Server {
-    port: u16,
+pub(super) struct Server {
+    pub(super) port: u16,
     seen: Arc<Mutex<Vec<String>>>,
-    connections: Arc<AtomicUsize>,
+    pub(super) connections: Arc<AtomicUsize>,
 }
 
-async fn server(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Server {
+pub(super) async fn server(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Server {
     let (listener, port) = listen().await;
     let seen = Arc::new(Mutex::new(Vec::new()));
     let connections = Arc::new(AtomicUsize::new(0));
@@ -55,7 +55,7 @@ where
     stream.write_all(&bytes).await.is_ok()
 }
 
-fn ok(body: &str) -> Vec<u8> {
+pub(super) fn ok(body: &str) -> Vec<u8> {
     format!(
         "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
@@ -63,7 +63,7 @@ fn ok(body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-fn get(url: impl Into<String>) -> Request {
+pub(super) fn get(url: impl Into<String>) -> Request {
     Request {
         method: "GET".to_owned(),
         url: url.into(),
@@ -71,7 +71,7 @@ fn get(url: impl Into<String>) -> Request {
     }
 }
 
-async fn send(fixture: &Fixture, request: &Request) -> Result<Response, CallError> {
+pub(super) async fn send(fixture: &Fixture, request: &Request) -> Result<Response, CallError> {
     fixture.reach.http(request.clone(), LONG).await
 }
 
