@@ -350,7 +350,7 @@ fn a_file_without_a_word_is_refused_and_a_comment_is_enough() {
         let rejected = load(None, &environment).unwrap_err();
         let printed = render(&rejected.mistakes, false);
         assert!(printed.contains("the file is empty"), "{printed}");
-        assert_eq!(rejected.files, [file.clone()]);
+        assert_eq!(rejected.files, std::slice::from_ref(&file));
     }
     std::fs::write(&file, "# all as it comes\n").unwrap();
     load(None, &environment).unwrap();

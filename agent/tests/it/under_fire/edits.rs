@@ -139,7 +139,8 @@ impl Editor {
                 let starts: Vec<usize> =
                     self.good.match_indices("= \"").map(|(at, _)| at).collect();
                 let at = *self.dice.pick(&starts) + 4;
-                self.bad(&self.good[..at].to_owned());
+                let text = self.good[..at].to_owned();
+                self.bad(&text);
             }
             Edit::Nul => {
                 let at = self.dice.index(self.good.len());

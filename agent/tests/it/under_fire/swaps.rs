@@ -33,7 +33,7 @@ pub(super) enum Kind {
     /// A component that serves nothing here.
     WrongWorld,
     /// A component of another kind than the table wants.
-    WrongKind,
+    OtherTrade,
     /// Renamed to something that is no plugin, and back.
     MovedAway,
     /// Another version behind a link that is exchanged, as a Kubernetes ConfigMap does it.
@@ -51,7 +51,7 @@ impl Kind {
         Kind::Garbage,
         Kind::Truncated,
         Kind::WrongWorld,
-        Kind::WrongKind,
+        Kind::OtherTrade,
         Kind::MovedAway,
         Kind::LinkSwapped,
         Kind::Restored,
@@ -164,7 +164,7 @@ impl Target {
                 self.refused(&whole[..part]);
             }
             Kind::WrongWorld => self.refused(EMPTY_COMPONENT),
-            Kind::WrongKind => self.refused(&self.other.clone()),
+            Kind::OtherTrade => self.refused(&self.other.clone()),
             Kind::MovedAway => {
                 let away = place.with_extension("bak");
                 fs::rename(&place, &away).unwrap();

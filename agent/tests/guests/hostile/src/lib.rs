@@ -120,7 +120,14 @@ impl Probe for Guest {
             }
             "strange text" => {
                 let mut family = Family::gauge("strange", STRANGE[0]);
-                let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 1e308, 5e-324];
+                let values = [
+                    f64::NAN,
+                    f64::INFINITY,
+                    f64::NEG_INFINITY,
+                    -0.0,
+                    1e308,
+                    5e-324,
+                ];
                 for (text, value) in STRANGE.into_iter().zip(values) {
                     family.push([("text", text)], value);
                 }
