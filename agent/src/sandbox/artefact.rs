@@ -187,11 +187,8 @@ mod tests {
         };
         let large = compatibility_key(Settings::default()).unwrap();
         assert_ne!(large, compatibility_key(small).unwrap());
-        if super::engine::HAS_INTERPRETER {
-            assert_ne!(large, compatibility_key(interpreted).unwrap());
-        } else {
-            compatibility_key(interpreted).unwrap_err();
-        }
+        // Without the interpreter there may be no such key at all.
+        assert_ne!(Some(large), compatibility_key(interpreted).ok());
         assert_eq!(large, compatibility_key(Settings::default()).unwrap());
     }
 }

@@ -377,10 +377,10 @@ fn a_call_over_its_cpu_budget_fails_the_run() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("3 calls, 0 failed"), "{said}");
 
-    let spin = guests::component("spin");
     let output = command()
         .args(["plugin", "run", "--fail-if-cpu-over", "50ms"])
-        .arg(spin)
+        .args(["--config", r#"{"do": "spin"}"#])
+        .arg(guests::component("hostile"))
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

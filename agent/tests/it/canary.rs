@@ -29,7 +29,8 @@ argv = ["/bin/sh", "-c", "echo $CANARY; env"]
 [[probe]]
 id = "teller"
 plugin = "hostile"
-every = "1s"
+# Not a whole second: the guest's turns go by tenths of one, and all four have to come.
+every = "1100ms"
 timeout = "900ms"
 config = {{ do = "tell secrets", at = "shown" }}
 grant = {{ secrets = {{ shown = {{ to = "127.0.0.1:1", reveal = true }} }} }}

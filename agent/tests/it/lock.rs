@@ -194,7 +194,7 @@ fn the_commands_write_compare_and_fail_closed() {
     assert!(same.status.success(), "{}", said(&same));
     let same: serde_json::Value = serde_json::from_slice(&same.stdout).unwrap();
     assert_eq!(same["lock"]["same"], true);
-    assert_eq!(same["may_not"][0], "make HTTP requests");
+    assert_eq!(same["may_not"][0], "ask name servers");
     assert_eq!(same["asks"][1]["wish"], "commands greet");
 
     fs::remove_file(&place).unwrap();

@@ -229,7 +229,9 @@ mod tests {
                     }
                 }
                 let readme = String::from_utf8_lossy(&files["README.md"]).into_owned();
-                assert!(readme.contains("plugin = \"some-name\""), "{readme}");
+                let names =
+                    |line: &str| line.starts_with("plugin ") && line.ends_with("= \"some-name\"");
+                assert!(readme.lines().any(names), "{readme}");
             }
         }
     }

@@ -94,7 +94,7 @@ fn mistakes_refuse_the_configuration_with_their_place() {
 fn it_is_part_of_the_configuration_beside_the_main_file() {
     let folder = tempfile::tempdir().unwrap();
     let main = folder.path().join("watchfire.toml");
-    std::fs::write(&main, "").unwrap();
+    std::fs::write(&main, "# all as it comes\n").unwrap();
     let loaded = |main: &Path| load(Some(main), &environment());
     let without = loaded(&main).unwrap().config;
     assert!(without.lock.is_none());
