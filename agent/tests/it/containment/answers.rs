@@ -2,6 +2,7 @@
 
 use super::Bench;
 use super::hand_made::{self, TEXTS, one_point};
+use std::time::Duration;
 use watchfire::sandbox::types::CallError;
 
 #[tokio::test]
@@ -16,8 +17,12 @@ async fn answers_that_are_too_large_are_refused_whole() {
         ("long value", "more than 4194304 bytes at once"),
         ("twice", "series twice stands twice"),
     ] {
-        let (answer, _) = bench.collect(deed).await;
-        let error = answer.unwrap_err();
+        // The interpreter needs longer than a call may to make so much.
+        let probe = bench.hostile(deed, |limits, _| {
+            limits.cpu = Duration::from_secs(20);
+            limits.wall = Duration::from_secs(30);
+        });
+        let error = probe.collect().await.0.unwrap_err();
         // A million samples may fail for their memory or for their transfer, whichever is first.
         let named = matches!(error, CallError::BadResult(_) | CallError::MemoryLimit(_));
         assert!(named, "{deed}: {error}");
