@@ -26,9 +26,9 @@ use std::time::Duration;
 use watchfire_engine::model::{Labels, Moment, ProbeId, Series};
 use watchfire_engine::policy::LabelMatcher;
 
-/// Selections remembered for a metric: inputs of rules on it. Beyond, they are forgotten and computed
-/// again, which costs time only.
-const SELECTIONS_MAX: usize = 64;
+/// Selections remembered for a metric, one an input with matchers of its own: more than the rules that one
+/// agent is given. Those beyond are computed each time, which costs time only.
+const SELECTIONS_MAX: usize = 1_024;
 
 /// How far ahead in the last answer of a probe a sample is looked for before it is hashed: a few
 /// series that went away cost no more than this.
@@ -342,10 +342,10 @@ impl History {
             .collect();
         ids.sort_by(|a, b| labels(a).cmp(&labels(b)));
         let ids: Arc<[SeriesId]> = ids.into();
-        if found.selections.len() >= SELECTIONS_MAX {
-            found.selections.clear();
+        // What is remembered stays: to begin anew would compute all of them in each round.
+        if found.selections.len() < SELECTIONS_MAX {
+            found.selections.push((matchers.to_vec(), Arc::clone(&ids)));
         }
-        found.selections.push((matchers.to_vec(), Arc::clone(&ids)));
         ids
     }
 
