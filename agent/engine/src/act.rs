@@ -60,7 +60,9 @@ impl Turn<'_> {
             on: alert
                 .on()
                 .is_some_and(|severity| severity >= procedure.severity),
-            fresh: alert.observed == Some(now) || (alert.observed.is_none() && judged),
+            // What fires without ever having been seen (a dead-man's verdict) is nothing to act on.
+            fresh: alert.observed == Some(now)
+                || (alert.observed.is_none() && alert.is_quiet() && judged),
             held_back: held_back || silenced,
             started: more.and_then(|more| more.started).map(|started| started.at),
             episode: more.map_or(0, |more| more.episode),
