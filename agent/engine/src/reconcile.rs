@@ -240,13 +240,26 @@ impl Turn<'_> {
         let also = more
             .told
             .iter()
-            .filter(|(id, told)| told.content.is_some() && !routed.iter().any(|(_, r)| r == *id))
-            .map(|(id, _)| (None, id.clone()));
+            .filter(|(id, told)| told.content.is_some() && !routed.iter().any(|(_, r)| r == *id));
+        let mut also: Vec<_> = also.map(|(id, _)| (None, id.clone())).collect();
+        if also.len() > 1 {
+            also.sort_by_cached_key(|(_, id)| self.place_in_file(id));
+        }
         routed
             .iter()
             .map(|(route, id)| (Some(*route), id.clone()))
             .chain(also)
             .collect()
+    }
+
+    /// Those that routes name, then those that escalation steps name, then others.
+    fn place_in_file(&self, notifier: &NotifierId) -> usize {
+        let routes = &self.policy.routes;
+        let steps = routes.iter().flat_map(|route| &route.escalate);
+        let steps = steps.flat_map(|step| &step.notify);
+        let mut named = routes.iter().flat_map(|route| &route.notify).chain(steps);
+        let place = named.position(|recipient| recipient.may_be(self.policy, notifier));
+        place.unwrap_or(usize::MAX)
     }
 
     /// A wait ends at its time, whatever became of its alert.
