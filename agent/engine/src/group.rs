@@ -44,7 +44,12 @@ pub(crate) fn labels_of(route: &RoutePolicy, alert: &Alert) -> Labels {
 
 /// The group's key in the outbox and in the store.
 pub(crate) fn key(route: usize, labels: &Labels, notifier: &NotifierId) -> String {
-    format!("{route}/{labels}/{notifier}")
+    format!("{}{notifier}", prefix(route, labels))
+}
+
+/// How the keys of all notifiers of the group begin.
+fn prefix(route: usize, labels: &Labels) -> String {
+    format!("{route}/{labels}/")
 }
 
 /// What a group has to say at one moment.
@@ -89,18 +94,14 @@ impl Turn<'_> {
         };
         let key = key(route, &labels, notifier);
         let now = self.now.at;
-        let group = self
-            .state
-            .groups
-            .entry(key.clone())
-            .or_insert_with(|| Group {
-                notifier: notifier.clone(),
-                route,
-                labels,
-                due: None,
-                flushed: None,
-                sequence: 0,
-            });
+        if !self.state.groups.contains_key(&key) {
+            let group = self.join(route, labels, notifier);
+            self.state.groups.insert(key.clone(), group);
+            self.dirty.groups.insert(key.clone());
+        }
+        let Some(group) = self.state.groups.get_mut(&key) else {
+            return;
+        };
         let due = match group.flushed {
             _ if news == Some(Severity::Critical) => now,
             None => now + policy.group_wait,
@@ -112,16 +113,44 @@ impl Turn<'_> {
         }
     }
 
+    /// One group has one timetable: who is told of it later than others joins in.
+    fn join(&self, route: usize, labels: Labels, notifier: &NotifierId) -> Group {
+        let all = prefix(route, &labels);
+        let mut same = self.state.groups.range(all.clone()..);
+        let same = same.next().filter(|(key, _)| key.starts_with(&all));
+        Group {
+            notifier: notifier.clone(),
+            route,
+            labels,
+            due: same.and_then(|(_, group)| group.due),
+            flushed: same.and_then(|(_, group)| group.flushed),
+            sequence: 0,
+        }
+    }
+
     /// Groups and waits whose time has come. A flush obeys the mutes of its moment.
     pub(crate) fn flush_due(&mut self) {
+        // As in a round: alerts that go out by themselves, then groups.
+        if !self.in_round && !self.state.unjudged {
+            self.end_due_waits();
+        }
+        self.flush_groups();
+    }
+
+    pub(crate) fn flush_groups(&mut self) {
         if self.state.unjudged {
             // Nobody knows yet what became of the alerts during the outage: the next round does.
             return;
         }
         let now = self.now.at;
-        let groups = self.state.groups.iter();
+        let groups = &self.state.groups;
+        let due = groups.values().filter(|group| is_due(group.due, now));
+        // Of all its notifiers at once: one timetable.
+        let due: BTreeSet<(usize, &Labels)> = due.map(|g| (g.route, &g.labels)).collect();
         let due: Vec<String> = groups
-            .filter(|(key, group)| is_due(group.due, now) && !self.state.is_flying(key, group))
+            .iter()
+            .filter(|(_, group)| due.contains(&(group.route, &group.labels)))
+            .filter(|(key, group)| !self.state.is_flying(key, group))
             .map(|(key, _)| key.clone())
             .collect();
         if !due.is_empty() {
@@ -131,9 +160,6 @@ impl Turn<'_> {
             for key in self.in_file_order(due, &members) {
                 self.flush(&key, &members);
             }
-        }
-        if !self.in_round {
-            self.end_due_waits();
         }
     }
 
