@@ -233,6 +233,7 @@ impl Turn<'_> {
     /// Hands out what is due, one message a place, in the order in which they were decided upon.
     pub(crate) fn dispatch(&mut self) {
         let now = self.now.at;
+        let left = self.left_to_timer;
         let trials = self.trials();
         let mut due: Vec<(u64, Send)> = Vec::new();
         for (key, slot) in &mut self.state.outbox {
@@ -240,7 +241,8 @@ impl Turn<'_> {
             if slot.flying.is_some() || gated {
                 continue;
             }
-            let Some(mut item) = slot.waiting.take_if(|item| item.next_at <= now) else {
+            let ours = |item: &mut Item| item.next_at <= now && item.order > left;
+            let Some(mut item) = slot.waiting.take_if(ours) else {
                 continue;
             };
             item.attempts += 1;
@@ -262,8 +264,9 @@ impl Turn<'_> {
         for report in reports {
             of_group |= self.delivery(report);
         }
-        // A group's next message may have waited for its report.
+        // A group's next message may have waited for its report. What this delivery made due goes first.
         if of_group {
+            self.dispatch();
             self.flush_due();
         }
     }
@@ -465,7 +468,7 @@ impl Turn<'_> {
         let news: Vec<Cover> = item
             .covers
             .iter()
-            .filter(|cover| self.is_news(&fallback, cover))
+            .filter(|cover| self.is_news(&fallback, cover, item.notification.reason))
             .cloned()
             .collect();
         if news.is_empty() {
@@ -484,12 +487,14 @@ impl Turn<'_> {
     }
 
     /// Whether the fallback does not know by itself what the dead message says.
-    fn is_news(&self, fallback: &NotifierId, cover: &Cover) -> bool {
+    fn is_news(&self, fallback: &NotifierId, cover: &Cover, reason: Reason) -> bool {
         let told = self.told(&cover.rule, &cover.alert, fallback);
         let alert = self.state.alert(&cover.rule, &cover.alert);
         let started = alert.and_then(|alert| alert.more.as_ref()?.started);
         let heard = told.heard.is_some() && told.heard == started.map(|started| started.at);
         match cover.content {
+            // Once is enough, however many notifiers refuse it: two fires would break I1.
+            Some(_) if told.content == cover.content && states(reason) => false,
             // It hears only what is dead elsewhere; one that hears the alert itself knows its state.
             Some(_) => told.ends_only || told.content != cover.content,
             // Who heard of this episode hears of its end anyway.
@@ -501,6 +506,12 @@ impl Turn<'_> {
 /// Whether the message is about the alert's state, and not about its recovery.
 fn changes_what_is_told(reason: Reason) -> bool {
     !matches!(reason, Reason::Exhausted | Reason::ApprovalWanted)
+}
+
+/// Whether the message says which severity holds now, and nothing else.
+fn states(reason: Reason) -> bool {
+    use Reason::{Deescalate, Escalate, Escalation, Fire, Group};
+    matches!(reason, Fire | Escalation | Escalate | Deescalate | Group)
 }
 
 fn item_is_meta(item: &Item) -> bool {

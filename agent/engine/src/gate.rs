@@ -34,6 +34,9 @@ impl Turn<'_> {
     /// out. Whoever is quarantined still will say so again.
     pub(crate) fn open_gates(&mut self) {
         let gates = std::mem::take(&mut self.state.gates);
+        if !gates.is_empty() {
+            self.left_to_timer = 0;
+        }
         let now = self.now.at;
         for (key, slot) in &mut self.state.outbox {
             if let Some(waiting) = &mut slot.waiting

@@ -12,16 +12,30 @@ impl Turn<'_> {
     /// A new policy: rules that are gone resolve at once, cardinality is counted anew.
     pub(crate) fn reload(&mut self) {
         let known: BTreeSet<&RuleId> = self.policy.rules.iter().map(|rule| &rule.id).collect();
-        let gone: Vec<RuleId> = self
+        let mut gone: Vec<RuleId> = self
             .state
             .rules
             .iter()
             .filter(|(id, _)| !known.contains(id) && !is_meta(id) && !self.state.is_external(id))
             .map(|(id, _)| id.clone())
             .collect();
+        let order = std::mem::take(&mut self.state.file_order);
+        gone.sort_by_key(|id| {
+            order
+                .iter()
+                .position(|known| known == id)
+                .unwrap_or(order.len())
+        });
+        self.state.file_order = self
+            .policy
+            .rules
+            .iter()
+            .map(|rule| rule.id.clone())
+            .collect();
         for rule in &self.policy.rules {
             self.end_pushed_under(&rule.id);
         }
+        let resolved = !gone.is_empty();
         for id in gone {
             self.remove_rule(&id);
         }
@@ -49,6 +63,10 @@ impl Turn<'_> {
             // What runs ends by itself; its report finds nothing and is dropped.
             self.state.ledgers.remove(&key);
             self.dirty.ledgers.insert(key);
+        }
+        if resolved {
+            // What a group says of a removed rule takes the place of what is still undelivered.
+            self.flush_groups();
         }
     }
 

@@ -53,6 +53,9 @@ pub struct State {
     pub(crate) gates: BTreeMap<NotifierId, Moment>,
     /// Procedures whose action may not be called for now; not stored, the agent says it anew.
     pub(crate) unfit: BTreeSet<ProcedureId>,
+    /// Ids of the configured rules in the order of the file, so that a reload ends those that it removes in
+    /// that order.
+    pub(crate) file_order: Vec<RuleId>,
 }
 
 /// All instances of one rule, or of one kind of meta-alert.
@@ -120,7 +123,7 @@ pub struct RestoreError {
 
 impl State {
     /// An engine that has seen nothing: a first start, or one after the state was lost.
-    pub fn new(_policy: &Policy, now: Now) -> Self {
+    pub fn new(policy: &Policy, now: Now) -> Self {
         State {
             born: now.at,
             started: now.at,
@@ -141,6 +144,7 @@ impl State {
             amnesia: None,
             gates: BTreeMap::new(),
             unfit: BTreeSet::new(),
+            file_order: policy.rules.iter().map(|rule| rule.id.clone()).collect(),
         }
     }
 
@@ -291,6 +295,12 @@ impl State {
 /// with [`Input::Reload`].
 pub fn step(state: &mut State, policy: &Policy, input: Input, now: Now) -> Effects {
     let mut turn = Turn::new(state, policy, now);
+    if matches!(
+        input,
+        Input::Command(_) | Input::Condition(_) | Input::Reload
+    ) {
+        turn.left_to_timer = turn.state.decided;
+    }
     match input {
         Input::Round(round) => turn.round(round),
         Input::Timer => turn.timer(),

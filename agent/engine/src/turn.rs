@@ -41,6 +41,9 @@ pub(crate) struct Turn<'a> {
     pub(crate) dirty: Dirty,
     /// Time by itself acts at rounds alone: repeats, escalation steps.
     pub(crate) in_round: bool,
+    /// Messages up to this number are left to the timer: what an operator or a reload does comes before
+    /// the retries of its instant (product.md, section 6).
+    pub(crate) left_to_timer: u64,
     /// What the calendar says now.
     pub(crate) hours: OnceCell<Hours>,
     /// Which alerts an undelivered message speaks of, once somebody asked.
@@ -59,6 +62,7 @@ impl<'a> Turn<'a> {
             effects: Effects::default(),
             dirty: Dirty::default(),
             in_round: false,
+            left_to_timer: 0,
             hours: OnceCell::new(),
             undelivered: OnceCell::new(),
             holds: OnceCell::new(),
@@ -105,10 +109,13 @@ impl<'a> Turn<'a> {
     }
 
     pub(crate) fn timer(&mut self) {
-        // Retries before flushes: what was decided earlier goes out first (product.md, section 6).
+        // Retries before flushes: what was decided earlier goes out first (product.md, section 6). What
+        // becomes of them may make others due, so the flushes of this moment are the next timer's.
         self.dispatch();
         self.expire();
-        self.flush_due();
+        if self.effects.sends.is_empty() {
+            self.flush_due();
+        }
     }
 
     /// After a suspend unobserved time counts for nothing, and graces begin anew.
