@@ -220,6 +220,11 @@ impl Alert {
         self.phases == [Phase::Off; 4]
     }
 
+    /// It is not there, neither seen nor missed: what is left of it belongs to the past.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.observed.is_none() && self.absences == 0 && self.is_quiet()
+    }
+
     /// It was pushed from outside.
     pub(crate) fn is_external(&self) -> bool {
         self.more

@@ -30,7 +30,6 @@ impl Turn<'_> {
         let instance = Arc::new(Instance::new(rule.id.clone(), Labels::default()));
         let state = self.state.rules.entry(rule.id.clone()).or_default();
         state.observed = Some(self.now.at);
-        state.unseen &= verdict.is_none();
         if self.admit(rule, &instance)
             && let Some(verdict) = verdict
         {
@@ -53,21 +52,21 @@ impl Turn<'_> {
         self.close_round(rule);
     }
 
-    /// Whether any alert of the rule fires: yes, no, or not known because one of them is stale, or because
-    /// none was looked at since the restart.
+    /// Whether any alert of the rule fires: yes, no, or not known because one of them is stale.
     fn certainty(&self, rule: &RuleId) -> Option<bool> {
         let Some(state) = self.state.rules.get(rule) else {
             return Some(false);
         };
         let stale_after = self.stale_after_of(rule);
-        let mut known = !state.unseen;
-        for alert in state.alerts.values() {
+        let mut known = true;
+        for (fingerprint, alert) in &state.alerts {
             let fires = alert.standing().severity().is_some();
             // What is gone, or was never seen, is no alert.
             if !fires && alert.observed.is_none() {
                 continue;
             }
-            let stale = alert.is_stale(self.now.at, stale_after);
+            let unmet = state.counted_anew && state.unmet.contains(fingerprint);
+            let stale = unmet || alert.is_stale(self.now.at, stale_after);
             if fires && !stale {
                 return Some(true);
             }
@@ -75,6 +74,16 @@ impl Turn<'_> {
         }
         known.then_some(false)
     }
+}
+
+/// The rules that composites stand on. Their healthy instances have rows too: after a restart one that does
+/// not answer is unknown, and not none at all.
+pub(crate) fn children(policy: &Policy) -> BTreeSet<RuleId> {
+    let rules = policy.rules.iter().filter_map(|rule| match &rule.source {
+        RuleSource::Composite { rules, .. } => Some(rules),
+        _ => None,
+    });
+    rules.flatten().cloned().collect()
 }
 
 /// All composites, children before those that stand on them, else in the order of the file.

@@ -30,13 +30,27 @@ impl RuleState {
         self.alerts.len() >= rule.max_instances
     }
 
+    /// Whether the instance is one of those that count. One that is gone may still be remembered.
+    fn has_place(&self, fingerprint: &Fingerprint) -> bool {
+        let alert = self.alerts.get(fingerprint);
+        alert.is_some_and(|alert| !alert.is_gone())
+    }
+
     /// After a restart: when a healthy instance was last observed was not written down, so a dead-man rule
     /// counts from now.
     pub(crate) fn count_anew(&mut self, now: Moment) {
+        self.counted_anew = true;
         for alert in self.alerts.values_mut() {
             if alert.is_quiet() && alert.absences == 0 && alert.observed.is_some() {
                 alert.observed = Some(now);
             }
+        }
+    }
+
+    /// It was observed since the restart.
+    fn meet(&mut self, fingerprint: &Fingerprint) {
+        if !self.unmet.is_empty() {
+            self.unmet.remove(fingerprint);
         }
     }
 
@@ -49,9 +63,10 @@ impl RuleState {
             return false;
         }
         match self.alerts.get_mut(&observation.instance.fingerprint) {
-            Some(alert) if alert.is_quiet() => {
+            Some(alert) if alert.is_quiet() && alert.observed.is_some() => {
                 alert.observed = Some(now);
                 alert.absences = 0;
+                self.meet(&observation.instance.fingerprint);
                 true
             }
             _ => false,
@@ -102,6 +117,8 @@ impl Turn<'_> {
         let observations = match round.result {
             Err(error) => {
                 state.failures += 1;
+                // It was collected, if not judged: the first round is over.
+                state.fresh = false;
                 if state.failures >= RULE_FAILURES {
                     self.meta(&failing, Severity::Warning, true, Some(&error));
                 }
@@ -120,17 +137,9 @@ impl Turn<'_> {
             policy.alerting.outage_tolerance,
         );
         self.absent_rule(rule, &observations, &timing);
-        let answered = observations.iter().any(|o| o.seen == Seen::Value) || {
-            let mut probes = rule
-                .probes
-                .iter()
-                .filter_map(|id| self.state.probes.get(id));
-            probes.all(|probe| probe.error.is_none())
-        };
         let Some(state) = self.state.rules.get_mut(&rule.id) else {
             return;
         };
-        state.unseen &= !answered;
         let plain = rule.at_least.is_none();
         let mut rest = observations;
         rest.retain(|observation| !(plain && state.passes(observation, timing.now)));
@@ -149,10 +158,7 @@ impl Turn<'_> {
         state.fresh = false;
         state.observed = Some(now);
         let alerts = &state.alerts;
-        state.unmet.retain(|fingerprint| {
-            let alert = alerts.get(fingerprint);
-            alert.is_some_and(|alert| alert.observed != Some(now))
-        });
+        state.unmet.retain(|f| alerts.contains_key(f));
         for fingerprint in state.live.values() {
             let Some(alert) = state.alerts.get_mut(fingerprint) else {
                 continue;
@@ -217,7 +223,7 @@ impl Turn<'_> {
         };
         let fresh = state.fresh;
         let fingerprint = observation.instance.fingerprint;
-        if !state.alerts.contains_key(&fingerprint) {
+        if !state.has_place(&fingerprint) {
             // What was never there cannot be missed, unless the rule is about that.
             let speaks = match observation.seen {
                 Seen::Value => true,
@@ -368,13 +374,13 @@ impl Turn<'_> {
         let Some(state) = self.state.rules.get_mut(&rule.id) else {
             return false;
         };
-        if state.alerts.contains_key(&instance.fingerprint) {
+        if state.has_place(&instance.fingerprint) {
             return true;
         }
-        // Those that are gone hold no place; they are all in the list of those looked at.
+        // Those that are gone are all in the list of those looked at.
         let full = state.alerts.len() >= rule.max_instances && {
             let live = state.live.values().filter_map(|f| state.alerts.get(f));
-            let gone = live.filter(|alert| alert.observed.is_none() && alert.is_quiet());
+            let gone = live.filter(|alert| alert.is_gone());
             state.alerts.len() - gone.count() >= rule.max_instances
         };
         if full {
@@ -387,13 +393,18 @@ impl Turn<'_> {
             self.meta(&full, Severity::Warning, true, Some(&words.into()));
             return false;
         }
+        // One that comes back finds what outlived it.
         state
             .alerts
-            .insert(instance.fingerprint, Alert::new(instance.clone()));
+            .entry(instance.fingerprint)
+            .or_insert_with(|| Alert::new(instance.clone()));
         if state.is_full(rule) {
             // Who has a place keeps it over a restart.
             let all = state.alerts.keys().map(|f| (rule.id.clone(), *f));
             self.dirty.alerts.extend(all);
+        } else if self.state.children.contains(&rule.id) {
+            let new = (rule.id.clone(), instance.fingerprint);
+            self.dirty.alerts.insert(new);
         }
         true
     }
@@ -410,6 +421,9 @@ impl Turn<'_> {
             let more = alert.and_then(|alert| alert.more.as_ref());
             more.map(|more| more.buckets.clone())
         };
+        if let Some(state) = self.state.rules.get_mut(&rule.id) {
+            state.meet(fingerprint);
+        }
         let before = timing
             .at_least
             .and_then(|_| verdicts(self.state.alert(&rule.id, fingerprint)));

@@ -75,18 +75,19 @@ impl Turn<'_> {
         let mut put = |table: Table, key: String, body: Option<String>| {
             records.push(RecordChange { table, key, body });
         };
-        let full: BTreeSet<&RuleId> = if dirty.alerts.is_empty() {
+        let all_kept: BTreeSet<&RuleId> = if dirty.alerts.is_empty() {
             BTreeSet::new()
         } else {
             let full = self.policy.rules.iter().filter(|rule| {
                 let state = self.state.rules.get(&rule.id);
                 state.is_some_and(|state| state.is_full(rule))
             });
-            full.map(|rule| &rule.id).collect()
+            let full = full.map(|rule| &rule.id);
+            full.chain(&self.state.children).collect()
         };
         for (rule, fingerprint) in &dirty.alerts {
             let alert = self.state.alert(rule, fingerprint);
-            let kept = alert.filter(|alert| alert.is_worth_a_row() || full.contains(rule));
+            let kept = alert.filter(|alert| alert.is_worth_a_row() || all_kept.contains(rule));
             put(
                 Table::Alert,
                 fingerprint.to_string(),
@@ -234,7 +235,6 @@ impl State {
         }
         for rule in &policy.rules {
             let known = state.rules.entry(rule.id.clone()).or_default();
-            known.unseen = true;
             if rule.absent.is_some() {
                 known.count_anew(now.at);
             }

@@ -1,5 +1,6 @@
 //! A new policy: what it no longer names ends (alerting.md 1.4, decisions.md 15).
 
+use crate::composite;
 use crate::effect::Reason;
 use crate::metas::{is_meta, meta};
 use crate::model::{Fingerprint, Instance, NotifierId, ProcedureId, RuleId, Severity};
@@ -64,6 +65,13 @@ impl Turn<'_> {
             self.state.ledgers.remove(&key);
             self.dirty.ledgers.insert(key);
         }
+        let children = composite::children(self.policy);
+        for id in children.difference(&self.state.children) {
+            let alerts = self.state.rules.get(id).into_iter();
+            let alerts = alerts.flat_map(|rule| rule.alerts.keys());
+            self.dirty.alerts.extend(alerts.map(|f| (id.clone(), *f)));
+        }
+        self.state.children = children;
         if resolved {
             // What a group says of a removed rule takes the place of what is still undelivered.
             self.flush_groups();

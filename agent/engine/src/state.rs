@@ -2,6 +2,7 @@
 
 use crate::alert::Alert;
 use crate::amnesia::Amnesia;
+use crate::composite;
 use crate::effect::{AlertView, Effects, Table};
 use crate::gate;
 use crate::group::Group;
@@ -56,6 +57,8 @@ pub struct State {
     /// Ids of the configured rules in the order of the file, so that a reload ends those that it removes in
     /// that order.
     pub(crate) file_order: Vec<RuleId>,
+    /// Rules that composites stand on.
+    pub(crate) children: BTreeSet<RuleId>,
 }
 
 /// All instances of one rule, or of one kind of meta-alert.
@@ -68,11 +71,10 @@ pub(crate) struct RuleState {
     pub(crate) failures: u32,
     /// No round since the start or the last suspend: an absent series is unknown.
     pub(crate) fresh: bool,
-    /// No answer of its probes since the restart: healthy instances have no rows, so nobody knows yet
-    /// which there are.
-    pub(crate) unseen: bool,
     /// Instances that were restored and not observed since.
     pub(crate) unmet: BTreeSet<Fingerprint>,
+    /// For a dead-man verdict those count as observed at the restart; really nobody knows when they were.
+    pub(crate) counted_anew: bool,
     /// Its last round, as stored.
     pub(crate) observed: Option<Moment>,
     /// Instances whose memory changed since it was last written.
@@ -145,6 +147,7 @@ impl State {
             gates: BTreeMap::new(),
             unfit: BTreeSet::new(),
             file_order: policy.rules.iter().map(|rule| rule.id.clone()).collect(),
+            children: composite::children(policy),
         }
     }
 
