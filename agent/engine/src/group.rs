@@ -71,7 +71,7 @@ struct Member {
     place: usize,
     rule: RuleId,
     fingerprint: Fingerprint,
-    /// To whom the group's route sends it now.
+    /// To whom the group's route sends it now, or once did.
     listeners: Vec<NotifierId>,
 }
 
@@ -178,7 +178,7 @@ impl Turn<'_> {
             if alert.more.as_ref().is_none_or(|more| more.meta) {
                 continue;
             }
-            let routed = OnceCell::new();
+            let heard_by = OnceCell::new();
             for at in &routes {
                 let Some(route) = self.policy.routes.get(*at) else {
                     continue;
@@ -186,12 +186,13 @@ impl Turn<'_> {
                 let Some(of_group) = members.get_mut(&(*at, labels_of(route, alert))) else {
                     continue;
                 };
-                let routed = routed.get_or_init(|| self.routed(&rule, &fingerprint));
+                let heard_by =
+                    heard_by.get_or_init(|| self.listeners_by_route(&rule, &fingerprint));
                 of_group.push(Member {
                     place,
                     rule: rule.clone(),
                     fingerprint,
-                    listeners: listeners(routed, *at),
+                    listeners: listeners(heard_by, *at),
                 });
             }
         }
@@ -226,8 +227,7 @@ impl Turn<'_> {
             };
             let Some(more) = &alert.more else { continue };
             let told = self.told(rule, fingerprint, &group.notifier);
-            let here = listeners.contains(&group.notifier);
-            if told.ends_only || !(here || told.content.is_some()) {
+            if told.ends_only || !listeners.contains(&group.notifier) {
                 continue;
             }
             let severity = alert.standing().severity();

@@ -252,6 +252,20 @@ impl Turn<'_> {
             .collect()
     }
 
+    /// Everybody who hears of the alert, each with the route of which.
+    pub(crate) fn listeners_by_route(
+        &self,
+        rule: &RuleId,
+        fingerprint: &Fingerprint,
+    ) -> Vec<(usize, NotifierId)> {
+        let all = self.listeners(rule, fingerprint).into_iter();
+        all.filter_map(|(route, notifier)| {
+            let at = route.or_else(|| self.former_route(rule, fingerprint, &notifier))?;
+            Some((at, notifier))
+        })
+        .collect()
+    }
+
     /// Those that routes name, then those that escalation steps name, then others.
     fn place_in_file(&self, notifier: &NotifierId) -> usize {
         let routes = &self.policy.routes;
@@ -280,27 +294,27 @@ impl Turn<'_> {
     /// Waits of alerts that go out by themselves, outside a round.
     pub(crate) fn end_due_waits(&mut self) {
         let now = self.now.at;
-        let mut waiting: Vec<(Named, NotifierId)> = Vec::new();
+        let mut waiting: Vec<Named> = Vec::new();
         for (rule, fingerprint) in self.live() {
             let alert = self.state.alert(&rule, &fingerprint);
             let Some(more) = alert.and_then(|alert| alert.more.as_ref()) else {
                 continue;
             };
-            let due = more.told.iter().filter(|(_, t)| is_due(t.waits_until, now));
-            waiting.extend(due.map(|(id, _)| ((rule.clone(), fingerprint), id.clone())));
+            if more.told.values().any(|told| is_due(told.waits_until, now)) {
+                waiting.push((rule, fingerprint));
+            }
         }
         if waiting.is_empty() {
             return;
         }
         self.mute_all(&self.live());
-        for ((rule, fingerprint), notifier) in &waiting {
-            let routed = self.routed(rule, fingerprint);
-            if let Some((route, _)) = routed.iter().find(|(_, id)| id == notifier) {
-                self.reconcile_with(rule, fingerprint, Some(*route), notifier);
+        for (rule, fingerprint) in &waiting {
+            for (route, notifier) in self.routed(rule, fingerprint) {
+                if is_due(self.told(rule, fingerprint, &notifier).waits_until, now) {
+                    self.reconcile_with(rule, fingerprint, Some(route), &notifier);
+                }
             }
-        }
-        // Only now: several notifiers may have waited for the same moment.
-        for ((rule, fingerprint), _) in &waiting {
+            // Only now: several notifiers may have waited for the same moment.
             self.end_waits(rule, fingerprint);
         }
     }
