@@ -61,8 +61,8 @@ impl Turn<'_> {
         let mut known = true;
         for (fingerprint, alert) in &state.alerts {
             let fires = alert.standing().severity().is_some();
-            // What is gone, or was never seen, is no alert.
-            if !fires && alert.observed.is_none() {
+            // What is gone is no alert.
+            if alert.is_gone() {
                 continue;
             }
             let unmet = state.counted_anew && state.unmet.contains(fingerprint);
