@@ -116,13 +116,15 @@ impl Ledger {
         if !allowed || self.running || self.unverified.is_some() || self.exhausted {
             return Plan::Wait;
         }
+        // Before the cooldown, which grows with the attempts of the window.
+        let started = self.within(policy.window, scene.now);
         let cooled = self
             .ended
             .is_none_or(|end| scene.now.since(end) >= self.cooldown(policy));
         if !cooled {
             return Plan::Wait;
         }
-        if self.within(policy.window, scene.now) >= policy.max_attempts {
+        if started >= policy.max_attempts {
             return Plan::GiveUp;
         }
         Plan::Ready
