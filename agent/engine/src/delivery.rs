@@ -175,7 +175,13 @@ impl Turn<'_> {
             _ => {}
         }
         let now = self.now.at;
+        if reason == Reason::Group {
+            self.overtake(notifier, &covers);
+        }
         self.state.decided += 1;
+        let Some(slot) = self.state.outbox.get_mut(&key) else {
+            return;
+        };
         slot.waiting = Some(Item {
             notification: Arc::new(notification),
             severity,
@@ -202,6 +208,26 @@ impl Turn<'_> {
         self.event(about.map(|cover| (&cover.rule, &cover.alert)), what);
     }
 
+    /// A group's message takes the place of what its alerts have not delivered by themselves (repeats, the
+    /// end of flapping): after it, that would be old news.
+    fn overtake(&mut self, notifier: &NotifierId, covers: &[Cover]) {
+        for cover in covers {
+            let key = (notifier.clone(), Subject::Alert(cover.alert));
+            let Some(slot) = self.state.outbox.get_mut(&key) else {
+                continue;
+            };
+            let Some(old) = slot.waiting.take() else {
+                continue;
+            };
+            if slot.is_empty() {
+                self.state.outbox.remove(&key);
+            }
+            self.dirty.slots.insert(key);
+            self.superseded(notifier, &old, Reason::Group);
+            drop(self.undelivered.take());
+        }
+    }
+
     /// What the notifier will know of the alert once the message arrives.
     fn tell(&mut self, notifier: &NotifierId, cover: &Cover) {
         let Some(alert) = self.state.alert_mut(&cover.rule, &cover.alert) else {
@@ -214,8 +240,8 @@ impl Turn<'_> {
             // A new episode: what was delivered in the last one counts no more.
             told.delivered_at = None;
             told.first_delivered_at = None;
-            told.heard = begun;
         }
+        told.heard = begun;
         told.content = cover.content;
         told.withheld = None;
     }
@@ -235,7 +261,7 @@ impl Turn<'_> {
         let now = self.now.at;
         let left = self.left_to_timer;
         let trials = self.trials();
-        let mut due: Vec<(u64, Send)> = Vec::new();
+        let mut due: Vec<Send> = Vec::new();
         for (key, slot) in &mut self.state.outbox {
             let gated = self.state.gates.contains_key(&key.0) && !trials.contains(key);
             if slot.flying.is_some() || gated {
@@ -249,14 +275,15 @@ impl Turn<'_> {
             let send = Send {
                 notifier: key.0.clone(),
                 attempt: item.attempts,
+                order: item.order,
                 notification: item.notification.clone(),
             };
-            due.push((item.order, send));
+            due.push(send);
             slot.flying = Some(item);
             self.dirty.slots.insert(key.clone());
         }
-        due.sort_by_key(|(order, _)| *order);
-        self.effects.sends.extend(due.into_iter().map(|(_, s)| s));
+        due.sort_by_key(|send| send.order);
+        self.effects.sends.extend(due);
     }
 
     pub(crate) fn deliveries(&mut self, reports: Vec<DeliveryReport>) {

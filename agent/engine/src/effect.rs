@@ -291,6 +291,8 @@ pub struct Send {
     pub notifier: NotifierId,
     /// Counts from 1; comes back with the report.
     pub attempt: u32,
+    /// Numbers the decisions: what was decided upon first has the lowest.
+    pub order: u64,
     /// What.
     pub notification: Arc<Notification>,
 }

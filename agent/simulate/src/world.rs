@@ -55,6 +55,10 @@ pub struct World {
     /// Second in which each alert last began to fire.
     started: BTreeMap<Fingerprint, u64>,
     now: u64,
+    /// Names of the alerts, without the labels that their rules add.
+    names: BTreeMap<Fingerprint, String>,
+    /// Handed out and not sent yet.
+    sends: Vec<Send>,
     /// Numbers the ids of notifications of the notifiers that have answers.
     numbers: BTreeMap<NotificationId, usize>,
     entries: Vec<Entry>,
@@ -87,6 +91,8 @@ impl World {
             epoch_ms,
             started: BTreeMap::new(),
             now: 0,
+            names: BTreeMap::new(),
+            sends: Vec::new(),
             numbers: BTreeMap::new(),
             entries: Vec::new(),
             states: BTreeMap::new(),
@@ -241,6 +247,7 @@ impl World {
             if let (Happening::Transition { from, to, .. }, Some(alert)) =
                 (&event.what, event.fingerprint)
             {
+                self.names.insert(alert, event.alert.clone());
                 let fires =
                     |state: &str| state.starts_with("firing") || state.starts_with("recovering");
                 if !fires(from) && fires(to) {
@@ -276,10 +283,26 @@ impl World {
             let ends = self.now + millis(takes.min(start.timeout));
             self.running.push((ends, report));
         }
-        for send in effects.sends {
+        let outermost = self.sends.is_empty();
+        let nested = |send: &Send| !outermost && is_meta(send);
+        let (at_once, rest): (Vec<_>, Vec<_>) = effects.sends.into_iter().partition(nested);
+        self.sends.extend(rest);
+        // What a report makes the agent say of itself goes out at once.
+        for send in at_once {
+            if self.dead_until.is_none() {
+                self.deliver(send);
+            }
+        }
+        // What else it makes due takes its place among those that still stand here.
+        while outermost && !self.sends.is_empty() {
             if self.dead_until.is_some() {
+                self.sends.clear();
                 return;
             }
+            let sends = self.sends.iter().enumerate();
+            let first = sends.min_by_key(|(_, send)| send.order);
+            let first = first.map_or(0, |(at, _)| at);
+            let send = self.sends.remove(first);
             self.deliver(send);
         }
     }
@@ -291,8 +314,7 @@ impl World {
             return;
         }
         let mut entry = self.send(&send);
-        let alert = &send.notification.alerts[0];
-        let meta = alert.rule.as_str().starts_with("watchfire_");
+        let meta = is_meta(&send);
         let answers = self.answers.get_mut(send.notifier.as_str());
         let mut outcome = DeliveryOutcome::Accepted { remote_id: None };
         if let Some(answers) = answers.filter(|_| !meta) {
@@ -368,12 +390,8 @@ impl World {
 
     /// The alert's name without the labels that its rule adds.
     fn name(&self, alert: &AlertSnapshot) -> String {
-        let rules = self.policy.rules.iter();
-        let added = rules
-            .filter(|policy| policy.id == alert.rule)
-            .flat_map(|policy| policy.labels.iter().map(|(key, _)| key));
-        let labels = alert.labels.without(&added.collect::<Vec<_>>());
-        Instance::new(alert.rule.clone(), labels).to_string()
+        let known = self.names.get(&alert.fingerprint).cloned();
+        known.unwrap_or_else(|| Instance::new(alert.rule.clone(), alert.labels.clone()).to_string())
     }
 
     /// One row of the engine's history, where the timeline shows it.
@@ -476,6 +494,12 @@ impl World {
             ..Entry::default()
         });
     }
+}
+
+/// Whether it is the agent's word about itself.
+fn is_meta(send: &Send) -> bool {
+    let alert = &send.notification.alerts[0];
+    alert.rule.as_str().starts_with("watchfire_")
 }
 
 /// What a service's status means: the table of alerting.md 1.5.

@@ -243,6 +243,7 @@ mod tests {
         Send {
             notifier: "ops".into(),
             attempt,
+            order: 0,
             notification: Arc::new(Notification {
                 id: NotificationId::new("n"),
                 dedup_key: String::new(),
