@@ -2,9 +2,11 @@
 //! originals. One binary, so that a change of the engine costs one build.
 
 mod alertmanager;
+mod bounds;
 mod by_hand;
 mod common;
 mod corners;
+mod hearers;
 mod hours;
 mod messages;
 mod properties;
