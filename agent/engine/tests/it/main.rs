@@ -2,12 +2,16 @@
 //! originals. One binary, so that a change of the engine costs one build.
 
 mod alertmanager;
+mod attempts;
 mod bounds;
 mod by_hand;
 mod common;
 mod corners;
+mod doubt;
+mod fallback;
 mod hearers;
 mod hours;
+mod lost;
 mod messages;
 mod properties;
 mod quarantine;
@@ -15,4 +19,5 @@ mod record;
 mod scenarios;
 mod silences;
 mod together;
+mod values;
 mod written;

@@ -322,7 +322,7 @@ impl Engine {
     }
 
     /// Ends the newest attempt.
-    pub(crate) fn end_attempt(&mut self, at: u64) {
+    pub(crate) fn end_attempt(&mut self, at: u64) -> Effects {
         let start = self.attempts.last().expect("an attempt").clone();
         self.feed(
             at,
@@ -334,7 +334,7 @@ impl Engine {
                     did: "it".to_owned(),
                 },
             }),
-        );
+        )
     }
 
     /// The process dies and comes back with what was committed.
@@ -351,6 +351,14 @@ impl Engine {
         self.keep(&effects);
         effects
     }
+}
+
+/// An engine without its state; `default` folds by the key.
+pub(crate) fn amnesiac(policy: Policy) -> Engine {
+    let mut engine = Engine::new(policy);
+    let receivers = vec!["default".into()];
+    engine.feed(0, Input::Lost { receivers });
+    engine
 }
 
 /// What happened, as words; transitions and queueing left out.

@@ -1,0 +1,113 @@
+//! What the fallback hears: only what its notifier cannot be told, and all of that.
+
+use crate::common::*;
+use watchfire_engine::Policy;
+use watchfire_engine::input::{DeliveryOutcome, Input};
+use watchfire_engine::model::Severity;
+use watchfire_engine::policy::Flapping;
+
+/// What was handed out about `cpu`: to whom and why. `default` answers as said, the others accept.
+fn heard(engine: &mut Engine, at: u64, default: &DeliveryOutcome) -> Vec<String> {
+    let mut heard = Vec::new();
+    while !engine.sends.is_empty() {
+        for send in std::mem::take(&mut engine.sends) {
+            let about = &send.notification.alerts[0];
+            let ours = about.rule.as_str() == "cpu";
+            if ours {
+                let labels = about.labels.get("i").unwrap_or_default();
+                let why = send.notification.reason.name();
+                heard.push(format!("{why} {labels} to {}", send.notifier));
+            }
+            let outcome = match &*send.notifier.to_string() {
+                "default" if ours => default.clone(),
+                _ => DeliveryOutcome::Accepted { remote_id: None },
+            };
+            engine.answer(at, &send, outcome);
+        }
+    }
+    heard
+}
+
+fn with_spare() -> Policy {
+    let mut policy = policy();
+    policy.delivery.fallback = Some("spare".into());
+    policy
+}
+
+#[test]
+fn a_dead_resolve_is_told_to_a_fallback_that_heard_of_an_earlier_episode_only() {
+    let mut policy = with_spare();
+    // The ring of changes keeps what each notifier was told in memory.
+    policy.alerting.flapping = Some(Flapping {
+        start: 99,
+        stop: 1,
+        window: secs(10_000),
+    });
+    let mut engine = Engine::new(policy);
+    let accepted = DeliveryOutcome::Accepted { remote_id: None };
+    let refused = DeliveryOutcome::Refused {
+        message: "never".to_owned(),
+    };
+    for (at, breached, answer, wanted) in [
+        (
+            0,
+            CRITICAL,
+            &refused,
+            &["fire 0 to default", "fire 0 to spare"][..],
+        ),
+        (
+            10,
+            HEALTHY,
+            &accepted,
+            &["resolve 0 to default", "resolve 0 to spare"],
+        ),
+        (20, CRITICAL, &accepted, &["fire 0 to default"]),
+        (
+            30,
+            HEALTHY,
+            &refused,
+            &["resolve 0 to default", "resolve 0 to spare"],
+        ),
+    ] {
+        engine.feed(at, round(vec![shows("0", breached)]));
+        assert_eq!(heard(&mut engine, at, answer), wanted, "at {at}");
+    }
+}
+
+#[test]
+fn a_message_that_waits_for_a_service_in_trouble_is_not_copied_when_another_notifier_is_quarantined()
+ {
+    let mut policy = with_spare();
+    policy.notifiers.push("other".into());
+    let mut second = policy.routes[0].clone();
+    policy.routes[0].matcher.severity = vec![Severity::Warning];
+    second.notify = vec!["other".into()];
+    policy.routes.push(second);
+    let mut engine = Engine::new(policy);
+    let two = vec![shows("0", WARNING), shows("1", CRITICAL)];
+    let both = engine.feed(0, round(two)).sends;
+    engine.sends.clear();
+    let [to_default, to_other] = &both[..] else {
+        panic!("two messages: {both:?}")
+    };
+    engine.answer(0, to_default, failed());
+    let quarantined = DeliveryOutcome::Quarantined {
+        message: "it trapped five times".to_owned(),
+        retry_after: secs(100),
+    };
+    engine.answer(1, to_other, quarantined);
+    let copies: Vec<_> = engine
+        .sends
+        .iter()
+        .map(|s| s.notifier.to_string())
+        .collect();
+    assert_eq!(copies, ["spare"], "of what the quarantined one should say");
+    engine.accept_all(1);
+    engine.feed(5, Input::Timer);
+    let retries: Vec<_> = engine
+        .sends
+        .iter()
+        .map(|s| s.notifier.to_string())
+        .collect();
+    assert_eq!(retries, ["default"]);
+}
