@@ -244,3 +244,22 @@ fn only_what_is_not_ok_is_called_stale() {
         Some("firing:critical+stale")
     );
 }
+
+#[test]
+fn a_group_is_written_when_its_time_changes_and_not_with_each_change_in_it() {
+    let mut policy = policy();
+    policy.routes[0].group_by = vec!["rule".into()];
+    policy.routes[0].group_wait = secs(15);
+    policy.routes[0].group_interval = secs(30);
+    let mut engine = Engine::new(policy);
+    let mut rows = |at, a, b| {
+        let effects = engine.feed(at, round(vec![shows("a", a), shows("b", b)]));
+        engine.accept_all(at);
+        of(&effects, Table::Group).len()
+    };
+    assert_eq!(rows(0, WARNING, HEALTHY), 1, "due at 15");
+    assert_eq!(rows(10, WARNING, WARNING), 0, "due at 15 still");
+    assert_eq!(rows(20, WARNING, WARNING), 1, "sent, due at 50");
+    assert_eq!(rows(30, HEALTHY, WARNING), 0);
+    assert_eq!(rows(40, HEALTHY, CRITICAL), 1, "at once");
+}
