@@ -72,7 +72,7 @@ impl Turn<'_> {
             ) else {
                 continue;
             };
-            let grouped = !route.group_by.is_empty() && self.closed(route).is_none();
+            let grouped = !route.group_by.is_empty();
             if grouped && self.repeats(rule, alert, &told, route, &notifier) {
                 let decision = Decision::plain(Reason::Repeat, alert.standing().severity());
                 self.queue_alert(rule, fingerprint, &notifier, decision);

@@ -159,3 +159,18 @@ fn what_was_never_there_takes_no_place() {
     assert_eq!(reasons(&effects.sends), ["fire"]);
     assert_eq!(engine.state.alerts()[0].instance, instance("1"));
 }
+
+#[test]
+fn what_was_pushed_and_is_over_is_not_awaited_after_a_restart() {
+    let mut engine = Engine::new(policy());
+    engine.feed(0, Input::Pushed(vec![push("job", 0)]));
+    engine.accept_all(0);
+    let over = Pushed {
+        ttl: secs(0),
+        ..push("job", 0)
+    };
+    engine.feed(10, Input::Pushed(vec![over]));
+    engine.accept_all(10);
+    engine.restart(20);
+    assert_eq!(engine.state.awaited(&"job".into()), []);
+}

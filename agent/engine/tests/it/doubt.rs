@@ -77,3 +77,62 @@ fn only_a_success_ends_the_alert_of_a_failing_probe() {
         [(30, "fire"), (60, "resolve")]
     );
 }
+
+#[test]
+fn a_failing_probes_alert_says_what_the_probe_said_last() {
+    let mut engine = Engine::new(policy());
+    let mut failing = |at, error: &str| {
+        let run = ProbeRun {
+            probe: "probe".into(),
+            every: secs(EVERY),
+            result: Err(error.into()),
+        };
+        let input = Input::Round(Round {
+            probes: vec![run],
+            ..Round::default()
+        });
+        engine.feed(at, input);
+        engine.accept_all(at);
+        let alerts = engine.state.alerts();
+        alerts.first().and_then(|alert| alert.snapshot.note.clone())
+    };
+    assert_eq!(failing(0, "refused"), None);
+    assert_eq!(failing(30, "refused").as_deref(), Some("refused"));
+    assert_eq!(failing(40, "timed out").as_deref(), Some("timed out"));
+}
+
+#[test]
+fn after_a_restart_a_composite_knows_of_a_rule_that_was_answered() {
+    let mut policy = policy();
+    policy.rules[0].probes.push("other".into());
+    policy.rules.push(RulePolicy {
+        source: RuleSource::Composite {
+            operator: Operator::None,
+            rules: vec!["cpu".into()],
+        },
+        ..rule("calm")
+    });
+    let fires = |observations, probes: [Result<(), &str>; 2]| {
+        let mut engine = Engine::new(policy.clone());
+        engine.restart(5);
+        let Input::Round(mut all) = round(observations) else {
+            panic!("a round")
+        };
+        all.probes = ["probe", "other"]
+            .iter()
+            .zip(probes)
+            .map(|(probe, result)| ProbeRun {
+                probe: (*probe).into(),
+                every: secs(EVERY),
+                result: result.map_err(Into::into),
+            })
+            .collect();
+        engine.feed(10, Input::Round(all));
+        let alerts = engine.state.alerts();
+        alerts.iter().any(|a| a.instance.rule.as_str() == "calm")
+    };
+    assert!(fires(vec![], [Ok(()), Ok(())]), "there is no series");
+    assert!(!fires(vec![], [Ok(()), Err("no answer")]), "who knows");
+    let seen = vec![shows("0", HEALTHY)];
+    assert!(fires(seen, [Ok(()), Err("no answer")]), "one answered");
+}

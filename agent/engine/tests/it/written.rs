@@ -263,3 +263,19 @@ fn a_group_is_written_when_its_time_changes_and_not_with_each_change_in_it() {
     assert_eq!(rows(30, HEALTHY, WARNING), 0);
     assert_eq!(rows(40, HEALTHY, CRITICAL), 1, "at once");
 }
+
+#[test]
+fn two_messages_of_a_group_at_one_instant_are_two() {
+    let mut policy = policy();
+    policy.routes[0].group_by = vec!["rule".into()];
+    let mut engine = Engine::new(policy);
+    let mut ids = Vec::new();
+    for name in ["a", "b", "c"] {
+        let effects = engine.feed(0, round(vec![shows(name, CRITICAL)]));
+        ids.extend(effects.sends.iter().map(|s| s.notification.id.to_string()));
+        engine.accept_all(0);
+    }
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 3);
+}
