@@ -32,3 +32,23 @@ fn the_end_of_an_attempt_is_heard_once() {
     assert!(late.is_empty(), "the second one runs: {late:?}");
     assert_eq!(happenings(&engine.end_attempt(34).events), ["End 2"]);
 }
+
+#[test]
+fn the_cooldown_grows_with_each_attempt_of_the_window() {
+    for (backoff, wanted) in [(1.0, [0, 20, 40, 60]), (2.0, [0, 20, 60, 140])] {
+        let mut policy = policy();
+        policy.procedures = vec![procedure(Mode::Auto)];
+        policy.procedures[0].max_attempts = 4;
+        policy.procedures[0].backoff = backoff;
+        let mut engine = Engine::new(policy);
+        let mut starts = Vec::new();
+        for at in (0..300).step_by(10) {
+            engine.judge(at, true);
+            if engine.attempts.len() > starts.len() {
+                starts.push(at);
+                engine.end_attempt(at);
+            }
+        }
+        assert_eq!(starts, wanted, "factor {backoff}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::common::*;
 use watchfire_engine::PUSHED_MAX;
-use watchfire_engine::input::{Input, Pushed, Seen, Silence};
+use watchfire_engine::input::{Input, LabelTest, Pushed, Seen, Silence};
 use watchfire_engine::model::PerSeverity;
 use watchfire_engine::policy::{MaintenancePolicy, Mode};
 use watchfire_engine::silence::LENGTH_MAX;
@@ -80,6 +80,21 @@ fn the_longest_silence_is_as_long_as_its_bound() {
     assert!(fits(64, 1_024));
     assert!(!fits(65, 1_024));
     assert!(!fits(1, 1_025) && !fits(1, 1_026));
+    let fits = |tests: usize, name: usize, value: usize| {
+        let mut silence = silence.clone();
+        let test = LabelTest {
+            name: "n".repeat(name).into(),
+            value: "v".repeat(value).into(),
+            ..LabelTest::default()
+        };
+        silence.labels = vec![test; tests];
+        silence.check(&policy()).is_ok()
+    };
+    assert!(fits(64, 1_024, 1_024));
+    assert!(!fits(65, 1, 1));
+    for too_long in [1_025, 1_026] {
+        assert!(!fits(1, too_long, 1) && !fits(1, 1, too_long));
+    }
 }
 
 #[test]

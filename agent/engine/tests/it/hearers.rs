@@ -2,11 +2,13 @@
 //! long an acknowledgement keeps people undisturbed.
 
 use crate::common::*;
+use crate::hours::{on_call, rotation, schedule};
+use std::sync::Arc;
 use watchfire_engine::Effects;
 use watchfire_engine::effect::{Happening, Reason};
 use watchfire_engine::input::{CommandKind, DeliveryOutcome, Input, Observation};
 use watchfire_engine::model::{PerSeverity, Severity};
-use watchfire_engine::policy::Flapping;
+use watchfire_engine::policy::{Flapping, Rank, Recipient, RoutePolicy};
 #[test]
 fn two_open_routes_to_one_notifier_are_the_first_of_them() {
     let mut policy = policy();
@@ -138,7 +140,7 @@ fn what_an_undelivered_group_called_new_is_new_once_in_the_next() {
 #[test]
 fn one_hour_that_closes_two_routes_is_named_once() {
     let mut policy = policy();
-    policy.calendar.schedules = vec![crate::hours::schedule("night", 0, 100)];
+    policy.calendar.schedules = vec![schedule("night", 0, 100)];
     policy.routes[0].mute = vec!["night".into()];
     let mut second = policy.routes[0].clone();
     policy.routes[0].carry_on = true;
@@ -213,4 +215,48 @@ fn a_restart_makes_no_retry_due() {
     let effects = engine.restart(10);
     assert_eq!(effects.sends, []);
     assert_eq!(engine.state.next_due(), Some(now(600).at));
+}
+
+/// Who is routed to no more hears on under the route that takes the alert and names it by turns; else under
+/// the first that could name it. Which one it is shows where one of the two is closed.
+#[test]
+fn who_is_routed_to_no_more_hears_on_under_an_open_route_of_its_own() {
+    let night = || vec!["night".into()];
+    let pager = || vec![on_call(Rank::Primary)];
+    let route = |notify: Vec<Recipient>, mute: Vec<Arc<str>>| RoutePolicy {
+        notify,
+        mute,
+        ..policy().routes[0].clone()
+    };
+    // Notifiers and hours of the route of critical alerts, of the route of all; who hears of the step down.
+    for (critical, all, told) in [
+        (
+            route(vec!["default".into()], vec![]),
+            route(pager(), night()),
+            vec!["deescalate default"],
+        ),
+        (
+            route(vec!["default".into()], vec![]),
+            route(vec!["spare".into()], night()),
+            vec!["deescalate default"],
+        ),
+        (
+            route(pager(), night()),
+            route(pager(), vec![]),
+            vec!["fire ben", "deescalate ann"],
+        ),
+    ] {
+        let mut policy = policy();
+        policy.notifiers = ["default", "spare", "ann", "ben"].map(Into::into).to_vec();
+        policy.calendar.rotations = vec![rotation(&["ann", "ben"])];
+        policy.calendar.schedules = vec![schedule("night", 100, 1_000)];
+        policy.routes = vec![critical, all];
+        policy.routes[0].matcher.severity = vec![Severity::Critical];
+        let mut engine = Engine::new(policy);
+        turn(&mut engine, 0, CRITICAL);
+        let effects = turn(&mut engine, 110, WARNING);
+        let said = effects.sends.iter();
+        let said = said.map(|s| format!("{} {}", s.notification.reason.name(), s.notifier));
+        assert_eq!(said.collect::<Vec<_>>(), told);
+    }
 }

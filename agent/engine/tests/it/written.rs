@@ -265,6 +265,18 @@ fn a_group_is_written_when_its_time_changes_and_not_with_each_change_in_it() {
 }
 
 #[test]
+fn a_group_with_nothing_new_to_say_is_not_written() {
+    let mut policy = policy();
+    policy.routes[0].group_by = vec!["rule".into()];
+    let mut engine = Engine::new(policy);
+    assert_eq!(of(&turn(&mut engine, 0, WARNING), Table::Group).len(), 1);
+    for at in [10, 20] {
+        let effects = turn(&mut engine, at, WARNING);
+        assert_eq!(of(&effects, Table::Group), [] as [&RecordChange; 0]);
+    }
+}
+
+#[test]
 fn two_messages_of_a_group_at_one_instant_are_two() {
     let mut policy = policy();
     policy.routes[0].group_by = vec!["rule".into()];
