@@ -152,3 +152,21 @@ fn who_was_met_after_a_restart_is_awaited_no_more() {
         assert_eq!(engine.state.awaited(&rule).len(), awaited, "at {at}");
     }
 }
+
+#[test]
+fn nor_in_the_first_round_after_a_suspend_of_more_than_a_minute() {
+    for (lost, state) in [(60, "firing:critical"), (61, "")] {
+        let mut engine = watching();
+        let lost = secs(lost);
+        let rounds = vec![
+            (0, round(Vec::new())),
+            (100, Input::Resumed { lost }),
+            (110, round(Vec::new())),
+        ];
+        assert_eq!(
+            states(&mut engine, rounds),
+            [is(0, ""), is(100, ""), is(110, state)],
+            "{lost:?}"
+        );
+    }
+}

@@ -79,6 +79,8 @@ fn a_procedure_is_held_for_its_own_window_and_says_which_attempt() {
             engine.judge(at, true);
             let started = !engine.attempts.is_empty();
             assert_eq!(started, at >= allowed, "{hours} h, at {at}");
+            let held = engine.state.held_until(&engine.policy.procedures[0]);
+            assert_eq!(held, (at < allowed).then(|| now(allowed).at));
         }
     }
 }

@@ -4,7 +4,7 @@
 use crate::common::*;
 use watchfire_engine::Effects;
 use watchfire_engine::effect::{Happening, Reason, RecordChange, Table};
-use watchfire_engine::input::{CommandKind, Input, Observation, Pushed, Seen};
+use watchfire_engine::input::{CommandKind, Input, Observation, Pushed, Seen, Silence};
 use watchfire_engine::model::Severity;
 use watchfire_engine::policy::{AtLeast, Mode};
 /// Rows of a table that the step wrote or deleted.
@@ -167,27 +167,31 @@ fn an_acknowledgement_names_its_alert() {
 }
 
 #[test]
-fn a_muted_step_down_is_called_one() {
-    let mut engine = Engine::new(policy());
-    turn(&mut engine, 0, CRITICAL);
-    engine.command(5, silenced(0, 500, None));
-    let mut withheld = |at, breached| {
-        let effects = turn(&mut engine, at, breached);
-        effects.events.iter().find_map(|event| match &event.what {
+fn a_muted_step_is_named_by_what_was_told_before() {
+    const UP_TO_HIGH: &[Severity] = &[Severity::Low, Severity::Warning, Severity::High];
+    // Told; then, muted: what it is now, and what that is called.
+    for (told, now, reason) in [
+        (CRITICAL, WARNING, Some(Reason::Deescalate)),
+        (CRITICAL, UP_TO_HIGH, Some(Reason::Deescalate)),
+        (CRITICAL, CRITICAL, None),
+        (WARNING, UP_TO_HIGH, Some(Reason::Escalate)),
+        (WARNING, CRITICAL, Some(Reason::Escalate)),
+        (HEALTHY, CRITICAL, Some(Reason::Fire)),
+        (CRITICAL, HEALTHY, None),
+    ] {
+        let mut engine = Engine::new(policy());
+        turn(&mut engine, 0, told);
+        engine.command(5, silenced(0, 500, None));
+        let effects = turn(&mut engine, 10, now);
+        let withheld = effects.events.iter().find_map(|event| match &event.what {
             Happening::Suppressed {
                 reason, severity, ..
             } => Some((*reason, *severity)),
             _ => None,
-        })
-    };
-    let down = (Reason::Deescalate, Some(Severity::Warning));
-    assert_eq!(withheld(10, WARNING), Some(down));
-    let up = withheld(20, &[Severity::Low, Severity::Warning, Severity::High]);
-    assert_eq!(
-        up,
-        Some((Reason::Deescalate, Some(Severity::High))),
-        "still below what was told"
-    );
+        });
+        let wanted = reason.map(|reason| (reason, now.last().copied()));
+        assert_eq!(withheld, wanted, "from {told:?} to {now:?}");
+    }
 }
 
 #[test]
@@ -290,4 +294,20 @@ fn two_messages_of_a_group_at_one_instant_are_two() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 3);
+}
+
+#[test]
+fn a_silence_is_written_when_it_first_covers_something_that_it_may_end_with() {
+    for (on_resolve, wanted) in [(false, [0, 0, 0]), (true, [1, 0, 0])] {
+        let mut engine = Engine::new(policy());
+        engine.command(
+            0,
+            CommandKind::Silence(Silence {
+                on_resolve,
+                ..silence("s", 0, 500)
+            }),
+        );
+        let rows = [10, 20, 30].map(|at| of(&turn(&mut engine, at, WARNING), Table::Silence).len());
+        assert_eq!(rows, wanted, "on_resolve: {on_resolve}");
+    }
 }
