@@ -22,4 +22,5 @@ mod silences;
 mod steps;
 mod together;
 mod values;
+mod withheld;
 mod written;

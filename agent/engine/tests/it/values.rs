@@ -1,8 +1,10 @@
 //! Plain values: what is equal, how they are written, sets of severities.
 
-use crate::common::instance;
+use crate::common::{instance, secs};
 use watchfire_engine::calendar::OfWall;
-use watchfire_engine::model::{Labels, Severities, Severity, WallTime};
+use watchfire_engine::model::{
+    Fingerprint, Labels, Moment, Series, Severities, Severity, WallTime, parse_duration,
+};
 use watchfire_engine::policy::{Rank, Recipient, Regexes, TextPattern};
 
 #[test]
@@ -47,6 +49,37 @@ fn labels_are_a_map() {
     assert_eq!(format!("{labels:?}"), r#"{"a": "1", "b": "2"}"#);
     let left = labels.without(&["a"]);
     assert_eq!(left.iter().collect::<Vec<_>>(), [("b", "2")]);
+}
+
+#[test]
+fn series_and_fingerprints_are_written_as_people_know_them() {
+    let series = Series {
+        metric: "disk".into(),
+        labels: Labels::new([("dev", "sda")]).expect("labels"),
+    };
+    assert_eq!(series.to_string(), r#"disk{dev="sda"}"#);
+    let fingerprint = instance("0").fingerprint;
+    assert_eq!(format!("{fingerprint:?}"), fingerprint.to_string());
+    assert_eq!(
+        Fingerprint::parse(&fingerprint.to_string()),
+        Some(fingerprint)
+    );
+}
+
+#[test]
+fn a_duration_that_is_none_says_what_to_write() {
+    let wrong = parse_duration("soon").expect_err("no duration").to_string();
+    assert!(wrong.contains("\"soon\""), "{wrong}");
+}
+
+#[test]
+fn moments_go_back_to_the_begin_and_no_further() {
+    let at = Moment(5_000);
+    assert_eq!(at - secs(2), Moment(3_000));
+    assert_eq!(at - secs(6), Moment(0));
+    assert_eq!(at + secs(2), Moment(7_000));
+    assert_eq!((at + secs(2)).since(at), secs(2));
+    assert_eq!(at.since(at + secs(2)), secs(0));
 }
 
 #[test]

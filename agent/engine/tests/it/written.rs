@@ -5,7 +5,6 @@ use crate::common::*;
 use watchfire_engine::Effects;
 use watchfire_engine::effect::{Happening, Reason, RecordChange, Table};
 use watchfire_engine::input::{CommandKind, Input, Observation, Pushed, Seen, Silence};
-use watchfire_engine::model::Severity;
 use watchfire_engine::policy::{AtLeast, Mode};
 /// Rows of a table that the step wrote or deleted.
 fn of(effects: &Effects, table: Table) -> Vec<&RecordChange> {
@@ -164,34 +163,6 @@ fn an_acknowledgement_names_its_alert() {
     let effects = engine.command(5, CommandKind::Acknowledge { alert, lasts: None });
     let named: Vec<&str> = effects.events.iter().map(|event| &*event.alert).collect();
     assert_eq!(named, ["cpu{i=\"0\"}"]);
-}
-
-#[test]
-fn a_muted_step_is_named_by_what_was_told_before() {
-    const UP_TO_HIGH: &[Severity] = &[Severity::Low, Severity::Warning, Severity::High];
-    // Told; then, muted: what it is now, and what that is called.
-    for (told, now, reason) in [
-        (CRITICAL, WARNING, Some(Reason::Deescalate)),
-        (CRITICAL, UP_TO_HIGH, Some(Reason::Deescalate)),
-        (CRITICAL, CRITICAL, None),
-        (WARNING, UP_TO_HIGH, Some(Reason::Escalate)),
-        (WARNING, CRITICAL, Some(Reason::Escalate)),
-        (HEALTHY, CRITICAL, Some(Reason::Fire)),
-        (CRITICAL, HEALTHY, None),
-    ] {
-        let mut engine = Engine::new(policy());
-        turn(&mut engine, 0, told);
-        engine.command(5, silenced(0, 500, None));
-        let effects = turn(&mut engine, 10, now);
-        let withheld = effects.events.iter().find_map(|event| match &event.what {
-            Happening::Suppressed {
-                reason, severity, ..
-            } => Some((*reason, *severity)),
-            _ => None,
-        });
-        let wanted = reason.map(|reason| (reason, now.last().copied()));
-        assert_eq!(withheld, wanted, "from {told:?} to {now:?}");
-    }
 }
 
 #[test]
