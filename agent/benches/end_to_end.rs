@@ -7,6 +7,12 @@
 //!
 //! Machines are shared: quote medians, and compare two things in one run.
 
+#[path = "../tests/it/configs.rs"]
+#[expect(
+    dead_code,
+    reason = "the benchmark uses a part of what the tests share"
+)]
+mod configs;
 #[path = "../tests/it/support/mod.rs"]
 #[expect(
     dead_code,
@@ -78,39 +84,11 @@ fn start() {
 fn latency() {
     let source = Server::start(Answer::json(r#"{"queue": 7}"#));
     let sink = Server::start(Answer::json("{}"));
-    let config = format!(
-        r#"
-[[probe]]
-id = "queue"
-plugin = "probe-json"
-every = "50ms"
-timeout = "45ms"
-grant = {{ http = ["http://{source}"] }}
-config = {{ url = "http://{source}/stats", samples = [{{ metric = "queue_size", pointer = "/queue" }}] }}
-
-[[rule]]
-id = "queue-long"
-metric = "queue_size"
-keep = "0s"
-config = {{ above = {{ critical = 100 }} }}
-
-[alerting]
-flapping = false
-
-[[notifier]]
-id = "hook"
-plugin = "notifier-webhook"
-grant = {{ http = ["http://{sink}"] }}
-config = {{ url = "http://{sink}/hook" }}
-
-[[route]]
-notify = ["hook"]
-group_by = []
-group_wait = "0s"
-"#,
-        source = source.address(),
-        sink = sink.address(),
-    );
+    let often = configs::queue_probe(&source)
+        .replace("100ms", "50ms")
+        .replace("90ms", "45ms");
+    let alerting = "\n[alerting]\nflapping = false\n";
+    let config = [&often, configs::QUEUE_RULE, alerting, &configs::hook(&sink)].concat();
     let folder = Folder::new(&config);
     let _agent = Agent::start(&folder);
     let mut fires = Vec::new();

@@ -9,6 +9,12 @@
 //! memory, sleep, flood the log, hand over a million samples. The lateness of every run's beginning is read from
 //! the agent's own histogram, so the figure is an upper bound: the next limit of a bucket.
 
+#[path = "../tests/it/configs.rs"]
+#[expect(
+    dead_code,
+    reason = "the benchmark uses a part of what the tests share"
+)]
+mod configs;
 #[path = "../tests/it/support/mod.rs"]
 #[expect(
     dead_code,
@@ -42,25 +48,8 @@ fn main() {
         }
     }
     let source = Server::start(Answer::json(r#"{"queue": 7}"#));
-    let good = format!(
-        r#"
-[[probe]]
-id = "queue"
-plugin = "probe-json"
-every = "100ms"
-timeout = "90ms"
-grant = {{ http = ["http://{source}"] }}
-config = {{ url = "http://{source}/stats", samples = [{{ metric = "queue_size", pointer = "/queue" }}] }}
-
-[[probe]]
-id = "host"
-plugin = "probe-host"
-every = "100ms"
-timeout = "90ms"
-grant = {{ system = true }}
-"#,
-        source = source.address()
-    );
+    let good = configs::queue_probe(&source)
+        + "\n[[probe]]\nid = \"host\"\nplugin = \"probe-host\"\nevery = \"100ms\"\ntimeout = \"90ms\"\ngrant = { system = true }\n";
     for (name, tables) in [
         ("alone".to_owned(), good.clone()),
         (

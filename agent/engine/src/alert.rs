@@ -140,6 +140,14 @@ impl Told {
             ..Told::default()
         };
     }
+
+    /// Nothing of it can matter to a later episode.
+    fn is_over(&self) -> bool {
+        self.content.is_none()
+            && self.waits_until.is_none()
+            && self.withheld.is_none()
+            && !self.flap
+    }
 }
 
 /// `ok`, `pending`, `firing:S`, `recovering:S`.
@@ -379,6 +387,13 @@ impl Alert {
                     && more.buckets.breaches() == 0
                     && told.all(|told| told.content.is_none() && told.waits_until.is_none())
             })
+    }
+
+    /// It is quiet, and what it remembers of the notifiers is about an episode that is over for all of them.
+    pub(crate) fn is_told_for_nothing(&self) -> bool {
+        let told = self.more.as_ref().map(|more| &more.told);
+        self.is_quiet()
+            && told.is_some_and(|told| !told.is_empty() && told.values().all(Told::is_over))
     }
 
     /// Whether a restart must find it again. Episodes count on, so that an incident keeps its name.

@@ -184,7 +184,8 @@ impl<'a> Turn<'a> {
                 let Some(alert) = alerts.get_mut(fingerprint) else {
                     return false;
                 };
-                if !alert.is_idle() {
+                let idle = alert.is_idle();
+                if !idle && !alert.is_told_for_nothing() {
                     return true;
                 }
                 let under_way = under_way.get_or_init(|| {
@@ -194,6 +195,12 @@ impl<'a> Turn<'a> {
                     covers.map(|cover| cover.alert).collect()
                 });
                 if under_way.contains(fingerprint) {
+                    return true;
+                }
+                if !idle {
+                    // Half an hour it may yet flap; what twenty notifiers knew is most of its memory.
+                    alert.more().told.clear();
+                    self.dirty.alerts.insert((id.clone(), *fingerprint));
                     return true;
                 }
                 // A dead-man rule goes on counting from when it began to miss what it never saw.

@@ -3,7 +3,8 @@
 //! An artefact is native code that the agent executes, so nothing is taken from the folder on trust:
 //! the folder must belong to us alone, and each file carries an HMAC over its name and content made
 //! with a random key that only we can read. A file that fails is deleted and compiled again; it is
-//! never an error. Artefacts are read whole: a mapped file that somebody overwrites changes running code.
+//! never an error. Artefacts are read whole: a mapped file that somebody overwrites changes running code. What is mapped
+//! is a copy without a name ([`CodeCache::unnamed`]).
 //!
 //! ```text
 //!   data_dir/code.key    32 random bytes, 0600
@@ -240,6 +241,22 @@ impl CodeCache {
         Ok(())
     }
 
+    /// A file without a name with this content, in the cache's folder: it can be mapped, and nobody can overwrite it
+    /// meanwhile. None where the disk is full or the file system has no such files (NFS, FUSE).
+    pub fn unnamed(&self, artefact: &[u8]) -> Option<File> {
+        // With EXCL it cannot be given a name later.
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::EXCL | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(&self.folder, ".", flags, Mode::RUSR)
+            .map_err(io::Error::from)
+            .and_then(|file| {
+                let mut file = File::from(file);
+                file.write_all(artefact)?;
+                Ok(file)
+            });
+        made.inspect_err(|error| tracing::debug!(%error, "no unnamed file for compiled code"))
+            .ok()
+    }
+
     /// Drops one artefact: a file that passed the check and still could not be loaded.
     pub fn forget(&self, key: &CacheKey) {
         self.remove(&key.file_name());
@@ -474,6 +491,22 @@ mod tests {
             .write(&CacheKey::new(&[9; 32], &[0; 32]), &[0; 400])
             .expect("too big is not kept");
         assert!(cache.read(&CacheKey::new(&[9; 32], &[0; 32])).is_none());
+    }
+
+    #[test]
+    fn an_unnamed_file_holds_the_bytes_and_is_not_in_the_folder() {
+        let fixture = Fixture::new();
+        let count = || {
+            std::fs::read_dir(fixture.data.path().join("code"))
+                .expect("there")
+                .count()
+        };
+        let before = count();
+        let mut file = fixture.cache.unnamed(b"code").expect("a file");
+        let mut content = String::new();
+        io::Seek::rewind(&mut file).expect("a file");
+        file.read_to_string(&mut content).expect("text");
+        assert_eq!((&*content, count()), ("code", before));
     }
 
     #[test]

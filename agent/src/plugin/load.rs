@@ -174,7 +174,11 @@ impl Loader {
         let (name, sha256) = (candidate.name.clone(), candidate.sha256);
         let stub_wasi = candidate.stub_wasi;
         let loaded = tokio::task::spawn_blocking(move || {
-            let component = sandbox.load(&name, sha256, &code, stub_wasi)?;
+            let file = cache.as_ref().and_then(|cache| cache.unnamed(&code));
+            let component = match file {
+                Some(file) => sandbox.load_mapped(&name, sha256, &code, &file, stub_wasi)?,
+                None => sandbox.load(&name, sha256, &code, stub_wasi)?,
+            };
             if let (Code::New(artefact), Some(cache)) = (&code, cache)
                 && let Err(error) = cache.write(&key, artefact)
             {

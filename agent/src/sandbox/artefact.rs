@@ -13,7 +13,9 @@ use super::component::{self, Refusal};
 use super::engine::{self, EngineError, Settings};
 use super::types::Kind;
 use sha2::{Digest, Sha256};
+use std::fs::File;
 use std::hash::{Hash, Hasher};
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -117,11 +119,26 @@ fn not_a_component(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// Turns an artefact into a component.
+/// Turns an artefact into a component. `file` holds the same bytes and has no name: what it maps of it costs memory
+/// only where it is used (half of a small plugin's code runs at its start or never), while a copy costs all of it.
+/// Where it cannot be mapped (no `/proc`, a folder mounted `noexec`), the artefact is copied.
 ///
 /// # Errors
 /// An artefact of another engine, or a damaged one: compile again.
-pub(super) fn revive(engine: &Engine, artefact: &[u8]) -> wasmtime::Result<Component> {
+pub(super) fn revive(
+    engine: &Engine,
+    artefact: &[u8],
+    file: Option<&File>,
+) -> wasmtime::Result<Component> {
+    if let Some(file) = file {
+        match map(engine, file) {
+            Ok(component) => return Ok(component),
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::debug!(error, "compiled code cannot be mapped: it is copied");
+            }
+        }
+    }
     #[expect(
         unsafe_code,
         reason = "wasmtime cannot check native code; the invariant of this module does: own compiler, authenticated bytes, private copy"
@@ -130,6 +147,18 @@ pub(super) fn revive(engine: &Engine, artefact: &[u8]) -> wasmtime::Result<Compo
     // authenticated them after reading them whole into memory that nobody else can write.
     unsafe {
         Component::deserialize(engine, artefact)
+    }
+}
+
+fn map(engine: &Engine, file: &File) -> wasmtime::Result<Component> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    #[expect(
+        unsafe_code,
+        reason = "as above; and nobody can open a file without a name, so nobody overwrites what is mapped"
+    )]
+    // SAFETY: the caller wrote the authenticated bytes into the file, which has no name and never gets one.
+    unsafe {
+        Component::deserialize_file(engine, path)
     }
 }
 

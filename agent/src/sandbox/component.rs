@@ -6,6 +6,7 @@ use super::types::{CallError, Description, Kind, Limits, Use};
 use super::{Sandbox, artefact, calls};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::component::{Component as Code, Linker};
@@ -86,6 +87,7 @@ impl Component {
         name: &str,
         sha256: [u8; 32],
         artefact: &[u8],
+        file: Option<&File>,
         stub_wasi: bool,
     ) -> Result<Self, LoadError> {
         let link = |error: wasmtime::Error| LoadError::Link {
@@ -97,7 +99,7 @@ impl Component {
             why,
         };
         let engine = &sandbox.shared.engine;
-        let code = artefact::revive(engine, artefact).map_err(|error| {
+        let code = artefact::revive(engine, artefact, file).map_err(|error| {
             let why = format!("{error:#}");
             // What the pool has no room for is beyond the limits of a store, too; there the words are ours.
             match why.split_once("pooling allocator requirements: ") {

@@ -51,6 +51,7 @@ pub use uses::{Action, Notifier, Probe, Rule};
 pub use wants::{unmet, wants};
 
 use engine::{Threads, Ticker};
+use std::fs::File;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -119,7 +120,23 @@ impl Sandbox {
         artefact: &[u8],
         stub_wasi: bool,
     ) -> Result<Component, LoadError> {
-        Component::load(self, name, sha256, artefact, stub_wasi)
+        Component::load(self, name, sha256, artefact, None, stub_wasi)
+    }
+
+    /// As [`Sandbox::load`], from `file`, which holds the same bytes and has no name: its pages are mapped, so that
+    /// what is never used of them costs no memory. Where that is not possible, `artefact` is copied.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn load_mapped(
+        &self,
+        name: &str,
+        sha256: [u8; 32],
+        artefact: &[u8],
+        file: &File,
+        stub_wasi: bool,
+    ) -> Result<Component, LoadError> {
+        Component::load(self, name, sha256, artefact, Some(file), stub_wasi)
     }
 }
 

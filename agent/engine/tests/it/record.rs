@@ -3,7 +3,7 @@
 use crate::common::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use watchfire_engine::effect::{ActionStep, Event, Happening, Reason};
+use watchfire_engine::effect::{ActionStep, Event, Happening, Reason, Table};
 use watchfire_engine::input::{CommandKind, Input, Pushed, Silence};
 use watchfire_engine::model::{Instance, Labels, NotifierId, PerSeverity, Severity};
 use watchfire_engine::policy::{EscalationStep, Flapping, InhibitPolicy, Mode, OnMissing};
@@ -536,4 +536,30 @@ fn a_first_start_is_no_loss() {
     assert_eq!(reasons(&quiet.sends), [""; 0]);
     engine.judge(10, true);
     assert_eq!(engine.attempts.len(), 1);
+}
+
+#[test]
+fn what_notifiers_knew_of_an_episode_goes_with_it_though_the_alert_may_yet_flap() {
+    let mut watched = policy();
+    watched.alerting.flapping = Some(Flapping {
+        start: 6,
+        stop: 1,
+        window: secs(600),
+    });
+    let mut engine = Engine::new(watched);
+    let names = |engine: &Engine| {
+        let alert = |((table, _), _): &(&(Table, _), _)| *table == Table::Alert;
+        let (_, row) = engine.rows.iter().find(alert).expect("its row");
+        (row.contains("\"default\""), row.contains("\"flaps\":["))
+    };
+    engine.judge(0, true);
+    assert_eq!(names(&engine), (true, true));
+    let resolved = engine.feed(10, round(vec![shows("0", &[])]));
+    assert_eq!(reasons(&resolved.sends), ["resolve"]);
+    assert!(names(&engine).0, "the resolve may yet be refused");
+    engine.accept_all(11);
+    engine.judge(20, false);
+    assert_eq!(names(&engine), (false, true));
+    let again = engine.judge(30, true);
+    assert_eq!(reasons(&again.sends), ["fire"]);
 }

@@ -1,6 +1,7 @@
 //! How calls run: on which thread, one at a time, in either address space, as two kinds, in parts.
 
 use super::{Bench, artefact};
+use std::io::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -256,4 +257,29 @@ async fn a_large_batch_is_judged_in_parts_and_twice_the_same() {
     // 11 to 19 of each twenty.
     assert_eq!(breached.count(), 4_500 / 20 * 9);
     assert_eq!(first.values.len(), 4_500);
+}
+
+#[tokio::test]
+async fn mapped_code_answers_as_copied_code_and_what_cannot_be_mapped_is_copied() {
+    let bench = Bench::new();
+    let artefact = artefact("hostile", bench.sandbox.settings());
+    let mapped = || {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let code = |line: &&str| line.contains(" r-xp ") && line.ends_with(" (deleted)");
+        maps.lines().filter(code).count()
+    };
+    let before = mapped();
+    for (content, maps) in [(&artefact[..], 1), (b"something else", 0)] {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        let component = bench
+            .sandbox
+            .load_mapped("hostile", [7; 32], &artefact, &file, false)
+            .unwrap();
+        drop(file);
+        assert_eq!(mapped(), before + maps);
+        let config = serde_json::json!({ "do": "" });
+        let (answer, _) = super::probe(&component, &config, |_, _| ()).collect().await;
+        answer.unwrap();
+    }
 }
