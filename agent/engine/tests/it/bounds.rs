@@ -4,7 +4,7 @@ use crate::common::*;
 use watchfire_engine::PUSHED_MAX;
 use watchfire_engine::input::{Input, LabelTest, Pushed, Seen, Silence};
 use watchfire_engine::model::PerSeverity;
-use watchfire_engine::policy::{MaintenancePolicy, Mode};
+use watchfire_engine::policy::{Flapping, MaintenancePolicy, Mode};
 use watchfire_engine::silence::LENGTH_MAX;
 #[test]
 fn exhaustion_outlasts_every_change_but_the_end() {
@@ -177,7 +177,14 @@ fn what_was_never_there_takes_no_place() {
 
 #[test]
 fn what_was_pushed_and_is_over_is_not_awaited_after_a_restart() {
-    let mut engine = Engine::new(policy());
+    let mut policy = policy();
+    // The ring of changes keeps it in memory.
+    policy.alerting.flapping = Some(Flapping {
+        start: 99,
+        stop: 1,
+        window: secs(10_000),
+    });
+    let mut engine = Engine::new(policy);
     engine.feed(0, Input::Pushed(vec![push("job", 0)]));
     engine.accept_all(0);
     let over = Pushed {
