@@ -5,7 +5,7 @@ use watchfire_engine::PUSHED_MAX;
 use watchfire_engine::input::{Input, LabelTest, Pushed, Seen, Silence};
 use watchfire_engine::model::PerSeverity;
 use watchfire_engine::policy::{Flapping, MaintenancePolicy, Mode};
-use watchfire_engine::silence::LENGTH_MAX;
+use watchfire_engine::silence::{KEPT, LENGTH_MAX};
 #[test]
 fn exhaustion_outlasts_every_change_but_the_end() {
     let mut policy = policy();
@@ -49,6 +49,12 @@ fn maintenance_begins_and_ends_at_its_instants() {
         muted.push(!engine.state.alerts()[0].muted_by.is_empty());
     }
     assert_eq!(muted, [false, true, true, false]);
+}
+
+#[test]
+fn a_silence_may_last_a_year_and_is_shown_for_five_days_after() {
+    assert_eq!(LENGTH_MAX.as_secs(), 31_622_400, "a leap year");
+    assert_eq!(KEPT.as_secs(), 432_000);
 }
 
 #[test]

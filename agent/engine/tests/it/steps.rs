@@ -2,8 +2,8 @@
 
 use crate::common::*;
 use watchfire_engine::Policy;
-use watchfire_engine::effect::Happening;
-use watchfire_engine::input::Input;
+use watchfire_engine::effect::{Happening, Reason};
+use watchfire_engine::input::{DeliveryOutcome, Input};
 use watchfire_engine::policy::EscalationStep;
 
 /// To `default`; after `seconds` without an acknowledgement to `spare` too.
@@ -52,4 +52,27 @@ fn what_a_step_would_not_hear_anyway_is_not_called_withheld_from_it() {
         _ => None,
     });
     assert_eq!(withheld.collect::<Vec<_>>(), ["default"]);
+}
+
+#[test]
+fn a_step_that_heard_of_the_end_may_be_routed_to_though_another_has_yet_to_hear_of_it() {
+    let mut engine = Engine::new(escalating(100));
+    for at in [0, 100] {
+        turn(&mut engine, at, WARNING);
+    }
+    engine.feed(110, round(vec![shows("0", HEALTHY)]));
+    for send in std::mem::take(&mut engine.sends) {
+        let outcome = match send.notifier.as_str() {
+            "spare" => DeliveryOutcome::Accepted { remote_id: None },
+            _ => failed(),
+        };
+        engine.answer(110, &send, outcome);
+    }
+    engine.policy.routes[0].notify.push("spare".into());
+    engine.feed(111, Input::Reload);
+    let next = engine.feed(112, round(vec![shows("0", WARNING)])).sends;
+    let told = next
+        .iter()
+        .map(|send| (send.notifier.as_str(), send.notification.reason));
+    assert_eq!(told.collect::<Vec<_>>(), [("spare", Reason::Fire)]);
 }
