@@ -4,7 +4,6 @@ use crate::common::*;
 use watchfire_engine::Policy;
 use watchfire_engine::input::{DeliveryOutcome, Input};
 use watchfire_engine::model::Severity;
-use watchfire_engine::policy::Flapping;
 
 /// What was handed out about `cpu`: to whom and why. `default` answers as said, the others accept.
 fn heard(engine: &mut Engine, at: u64, default: &DeliveryOutcome) -> Vec<String> {
@@ -35,41 +34,27 @@ fn with_spare() -> Policy {
 }
 
 #[test]
-fn a_dead_resolve_is_told_to_a_fallback_that_heard_of_an_earlier_episode_only() {
-    let mut policy = with_spare();
-    // The ring of changes keeps what each notifier was told in memory.
-    policy.alerting.flapping = Some(Flapping {
-        start: 99,
-        stop: 1,
-        window: secs(10_000),
-    });
-    let mut engine = Engine::new(policy);
+fn a_dead_resolve_is_told_to_a_fallback_that_heard_of_the_last_episode_only() {
+    let mut engine = Engine::new(with_spare());
     let accepted = DeliveryOutcome::Accepted { remote_id: None };
     let refused = DeliveryOutcome::Refused {
         message: "never".to_owned(),
     };
-    for (at, breached, answer, wanted) in [
+    let resolves = ["resolve 0 to default", "resolve 0 to spare"];
+    for (at, input, answer, wanted) in [
         (
             0,
-            CRITICAL,
+            round(vec![shows("0", CRITICAL)]),
             &refused,
             &["fire 0 to default", "fire 0 to spare"][..],
         ),
-        (
-            10,
-            HEALTHY,
-            &accepted,
-            &["resolve 0 to default", "resolve 0 to spare"],
-        ),
-        (20, CRITICAL, &accepted, &["fire 0 to default"]),
-        (
-            30,
-            HEALTHY,
-            &refused,
-            &["resolve 0 to default", "resolve 0 to spare"],
-        ),
+        (10, round(vec![shows("0", HEALTHY)]), &failed(), &resolves),
+        // The next episode begins while `default` has yet to hear of the end of the first.
+        (12, round(vec![shows("0", CRITICAL)]), &accepted, &[]),
+        (15, Input::Timer, &accepted, &["fire 0 to default"]),
+        (20, round(vec![shows("0", HEALTHY)]), &refused, &resolves),
     ] {
-        engine.feed(at, round(vec![shows("0", breached)]));
+        engine.feed(at, input);
         assert_eq!(heard(&mut engine, at, answer), wanted, "at {at}");
     }
 }
