@@ -266,6 +266,8 @@ fn storm() {
 }
 
 fn main() {
+    // As the agent begins.
+    watchfire::heap::keep_together();
     // `cargo test` runs benchmarks too, for a moment; this one has nothing to say there.
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if !arguments.iter().any(|argument| argument == "--bench") {

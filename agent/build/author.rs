@@ -56,7 +56,7 @@ fn without_tests(source: &mut Vec<u8>) {
     }
 }
 
-/// The SDK's manifest with the workspace's values in it, and without its lints.
+/// The SDK's manifest with the workspace's values in it, and without its lints and what only its tests need.
 fn manifest(root: &Path) -> Result<String, String> {
     let read = |path: &str| {
         fs::read_to_string(root.join(path)).map_err(|e| format!("cannot read {path}: {e}"))
@@ -68,7 +68,7 @@ fn manifest(root: &Path) -> Result<String, String> {
         if line.starts_with('[') {
             section = line;
         }
-        if section == "[lints]" {
+        if matches!(section, "[lints]" | "[dev-dependencies]") {
             continue;
         }
         let inherited = line.strip_suffix(".workspace = true");

@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    watchfire::heap::keep_together();
     watchfire::cli::main(watchfire::app::run)
 }

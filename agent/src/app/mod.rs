@@ -208,8 +208,8 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
             running.views.clone(),
             metrics.clone(),
         )),
+        tokio::spawn(crate::heap::keep_lean(generation.clone())),
         tokio::spawn(clean_up(store.clone(), clock.clone(), generation)),
-        tokio::spawn(crate::heap::keep_lean()),
         tokio::spawn(vitals::watch(
             clock,
             running.views.clone(),

@@ -12,6 +12,7 @@
 use super::component::{self, Refusal};
 use super::engine::{self, EngineError, Settings};
 use super::types::Kind;
+use rustix::mm::Advice;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::hash::{Hash, Hasher};
@@ -121,7 +122,7 @@ fn not_a_component(bytes: &[u8]) -> Option<&'static str> {
 
 /// Turns an artefact into a component. `file` holds the same bytes and has no name: what it maps of it costs memory
 /// only where it is used (half of a small plugin's code runs at its start or never), while a copy costs all of it.
-/// Where it cannot be mapped (no `/proc`, a folder mounted `noexec`), the artefact is copied.
+/// Where it cannot be mapped (no `/proc`, a folder mounted `noexec`), the artefact is copied. Tells whether it was mapped.
 ///
 /// # Errors
 /// An artefact of another engine, or a damaged one: compile again.
@@ -129,10 +130,10 @@ pub(super) fn revive(
     engine: &Engine,
     artefact: &[u8],
     file: Option<&File>,
-) -> wasmtime::Result<Component> {
+) -> wasmtime::Result<(Component, bool)> {
     if let Some(file) = file {
         match map(engine, file) {
-            Ok(component) => return Ok(component),
+            Ok(component) => return Ok((component, true)),
             Err(error) => {
                 let error = format!("{error:#}");
                 tracing::debug!(error, "compiled code cannot be mapped: it is copied");
@@ -146,7 +147,26 @@ pub(super) fn revive(
     // SAFETY: the bytes come from `compile` of this build with the same settings, and the caller
     // authenticated them after reading them whole into memory that nobody else can write.
     unsafe {
-        Component::deserialize(engine, artefact)
+        Component::deserialize(engine, artefact).map(|component| (component, false))
+    }
+}
+
+/// Takes the code of a component that was mapped out of the page tables: what ran once (`describe`, `configure`) stays out,
+/// the rest comes back by faults from the page cache.
+pub(super) fn unmap(mapped: &Component) {
+    let range = mapped.image_range();
+    #[expect(
+        unsafe_code,
+        reason = "the kernel's promise about clean pages of a file cannot be put into types"
+    )]
+    // SAFETY: the range is a private mapping of a file, alive while `mapped` is borrowed, and wasmtime writes nothing to it
+    // (a test looks for private copies of its pages), so each page reads as before when it is touched again.
+    let done = unsafe {
+        let bytes = range.end.addr() - range.start.addr();
+        rustix::mm::madvise(range.start.cast_mut().cast(), bytes, Advice::LinuxDontNeed)
+    };
+    if let Err(error) = done {
+        tracing::debug!(%error, "compiled code stays mapped");
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Inner {
     sha256: [u8; 32],
     imports: Vec<String>,
     kinds: Vec<Kind>,
+    /// Its code, where that is mapped from a file.
+    mapped: Option<Code>,
     pub(super) probe: Option<probe::ProbePluginPre<HostState>>,
     pub(super) rule: Option<rule::RulePluginPre<HostState>>,
     pub(super) notifier: Option<notifier::NotifierPluginPre<HostState>>,
@@ -99,7 +101,7 @@ impl Component {
             why,
         };
         let engine = &sandbox.shared.engine;
-        let code = artefact::revive(engine, artefact, file).map_err(|error| {
+        let (code, mapped) = artefact::revive(engine, artefact, file).map_err(|error| {
             let why = format!("{error:#}");
             // What the pool has no room for is beyond the limits of a store, too; there the words are ours.
             match why.split_once("pooling allocator requirements: ") {
@@ -127,6 +129,7 @@ impl Component {
             sandbox: sandbox.clone(),
             name: name.into(),
             sha256,
+            mapped: mapped.then(|| code.clone()),
             probe: is(Kind::Probe)
                 .then(|| probe::ProbePluginPre::new(pre.clone()))
                 .transpose()
@@ -166,6 +169,13 @@ impl Component {
     /// Names of the interfaces it imports: all that it can ever reach.
     pub fn imports(&self) -> &[String] {
         &self.0.imports
+    }
+
+    /// Lets the memory go that its code takes while nothing runs it; the first calls afterwards bring back what they use.
+    pub fn rest(&self) {
+        if let Some(mapped) = &self.0.mapped {
+            artefact::unmap(mapped);
+        }
     }
 
     /// Asks it what it is, with nothing granted.

@@ -150,7 +150,14 @@ fn the_commands_write_compare_and_fail_closed() {
     assert_eq!(plugin().unwrap()["locked"], true);
 
     // Another one takes its place, and it wants much more.
-    fs::copy(guests::component("hostile"), &place).unwrap();
+    let hostile = guests::component("hostile");
+    let hostile = hostile.to_str().unwrap();
+    let installed = run(&folder, &["plugin", "install", hostile, "--name", "mine"]);
+    assert!(installed.status.success(), "{}", said(&installed));
+    let words = said(&installed);
+    let last = words.lines().last().unwrap();
+    assert!(last.starts_with("it does not run yet: "), "{words}");
+    assert!(last.ends_with("run: watchfire plugin lock mine"), "{words}");
     wait_for("the running agent refuses it", || {
         let reason = plugin()?["rejected"]["reason"].as_str()?.to_owned();
         reason.contains("watchfire plugin lock mine").then_some(())

@@ -168,6 +168,68 @@ fn text(body: &str) -> Answer {
 }
 
 #[test]
+fn a_quarantined_rule_holds_what_fires_and_judges_again_by_trial() {
+    let source = Server::start(Answer::json(r#"{"queue": 250}"#));
+    let sink = Server::start(Answer::json("{}"));
+    let rule = r#"
+[[rule]]
+id      = "moody-queue"
+plugin  = "moody"
+metric  = "queue_size"
+keep    = "0s"
+"#;
+    let parts = [
+        queue_probe(&source),
+        QUEUE_RULE.to_owned(),
+        rule.to_owned(),
+        hook(&sink),
+    ];
+    let folder = Folder::new(&parts.concat());
+    let place = folder.path("data/plugins/moody.wasm");
+    fs::copy(guests::component("moody"), place).unwrap();
+    let agent = Agent::start(&folder);
+    let of_rule = || {
+        let shown = plugin(&agent, "moody")?;
+        let mut uses = shown["uses"].as_array()?.iter();
+        uses.find(|one| one["id"] == "moody-queue").cloned()
+    };
+    let state = || {
+        let alerts = agent.get("/api/v1/alerts")?;
+        let mut alerts = alerts["alerts"].as_array()?.iter();
+        let mine = alerts.find(|alert| alert["rule"] == "moody-queue")?;
+        Some(mine["state"].as_str()?.to_owned())
+    };
+    wait_for("it fires", || told(&sink, "fire", "moody-queue"));
+
+    source.always(Answer::json(r#"{"queue": -1}"#));
+    wait_for("the quarantine", || {
+        (!of_rule()?["quarantined"].is_null()).then_some(())
+    });
+    wait_for("is an alert", || {
+        told(&sink, "fire", "watchfire_plugin_quarantined")
+    });
+    wait_for("the other rule goes on", || {
+        told(&sink, "resolve", "queue-long")
+    });
+    wait_for("it is called by trial alone", || {
+        let shown = of_rule()?;
+        let trials = shown["quarantined"]["trials"].as_u64()?;
+        (trials >= 1 && shown["withheld"].as_u64()? > 3).then_some(())
+    });
+    assert_eq!(state().as_deref(), Some("firing:critical"), "it is held");
+    assert!(told(&sink, "resolve", "moody-queue").is_none());
+
+    source.always(Answer::json(r#"{"queue": 7}"#));
+    wait_for("a trial that goes well resolves it", || {
+        told(&sink, "resolve", "moody-queue")
+    });
+    assert!(of_rule().unwrap()["quarantined"].is_null());
+    wait_for("and ends the alert about the plugin", || {
+        told(&sink, "resolve", "watchfire_plugin_quarantined")
+    });
+}
+
+#[test]
 fn the_fallback_steps_in_for_a_quarantined_notifier_and_the_page_still_arrives() {
     let source = Server::start(Answer::json(r#"{"queue": 250}"#));
     let moody = Server::start(text("trap"));

@@ -6,7 +6,7 @@
 use super::load::{Ready, load};
 use crate::cli::screen::{Screen, bytes};
 use crate::cli::{ConfigArg, Global, client::Client};
-use crate::config::{self, Environment};
+use crate::config::{self, Environment, Lock};
 use crate::error::Failure;
 use crate::plugin::folder::is_plugin_name;
 use crate::plugin::{hex, stock};
@@ -18,6 +18,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Options of `plugin install`.
 #[derive(Debug, clap::Args)]
@@ -57,18 +58,27 @@ pub(super) fn install(args: &Args, global: &Global) -> Result<(), Failure> {
             file.display()
         )));
     }
-    let folder = match &args.into {
-        Some(folder) => folder.clone(),
+    let (folder, lock) = match &args.into {
+        Some(folder) => (folder.clone(), None),
         None => configured(global)?,
     };
     let target = folder.join(format!("{name}.wasm"));
     let before = std::fs::read(&target).ok();
     put(&folder, &name, &component)?;
+    // An agent with a lock goes on with what it had until the lock has this one.
+    let refused = lock.and_then(|lock| lock.refusal(&name, &Sha256::digest(&component).into()));
     let screen = Screen::of_stdout(global.json);
     if global.json {
-        return screen.print_json(&json!({ "name": name, "path": target, "sha256": ready.sha256, "replaced": before.is_some() }));
+        return screen.print_json(&json!({ "name": name, "path": target, "sha256": ready.sha256, "replaced": before.is_some(), "refused": refused }));
     }
-    screen.print(&words(&name, &target, &ready, before.as_deref()))
+    let words = words(&name, &target, &ready, before.as_deref());
+    match refused {
+        Some(why) => screen.print(&format!(
+            "{words}\nit does not run yet: {}\n",
+            printable(&why)
+        )),
+        None => screen.print(&words),
+    }
 }
 
 /// The file's name; where the component says the same of itself but for `-` and `_`, which cargo exchanges, its own.
@@ -80,15 +90,16 @@ fn name_of(file: &str, described: &str) -> String {
     }
 }
 
-/// The plugin folder of the agent with this configuration.
-fn configured(global: &Global) -> Result<PathBuf, Failure> {
+/// The plugin folder of the agent with this configuration, and what it holds to.
+fn configured(global: &Global) -> Result<(PathBuf, Option<Arc<Lock>>), Failure> {
     let mut environment = Environment::of_process();
     let data_dir = global.data_dir.as_ref();
     environment.data_dir_override = data_dir.map(|folder| environment.cwd.join(folder));
     let loaded = config::load(global.config.as_deref(), &environment).map_err(|rejected| {
         Failure::config(format!("{rejected}; name the plugin folder with --into"))
     })?;
-    Ok(loaded.config.agent.plugins_dir)
+    let config = loaded.config;
+    Ok((config.agent.plugins_dir.clone(), config.lock.clone()))
 }
 
 /// Writes the component beside its place, brings it to disk, moves it there.

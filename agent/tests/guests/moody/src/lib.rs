@@ -1,4 +1,5 @@
-//! Asks an address before all it does, and panics while that answers `trap`.
+//! Asks an address before all it does, and panics while that answers `trap`. As a rule it can ask nobody: it panics at a
+//! number below zero.
 
 use watchfire_plugin_sdk::host::http::Request;
 use watchfire_plugin_sdk::prelude::*;
@@ -66,6 +67,27 @@ impl Action for Doer {
     }
 }
 
+struct Judge;
+
+impl Rule for Judge {
+    type Config = Limit;
+
+    fn new(_: Limit, _: &[String]) -> Result<Self> {
+        Ok(Judge)
+    }
+
+    fn judge(&self, instance: &Instance<'_>) -> Verdict {
+        let value = instance.at(0);
+        assert!(value >= 0.0, "in a bad mood, on purpose");
+        Verdict::breach_if(value > 100.0, Severity::Critical).value(value)
+    }
+}
+
+/// Nothing to say.
+#[derive(serde::Deserialize)]
+struct Limit {}
+
 probe!(Watcher);
+rule!(Judge);
 notifier!(Teller);
 action!(Doer);
