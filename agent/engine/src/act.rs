@@ -141,7 +141,7 @@ impl Turn<'_> {
                 if ledger.waits && !scene.on {
                     ledger.waits = false;
                     self.dirty.ledgers.insert(key);
-                } else if !known && ledger.attempts == 0 && ledger.said_for.is_none() {
+                } else if !known {
                     self.state.ledgers.remove(&key);
                 }
             }

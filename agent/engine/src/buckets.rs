@@ -125,6 +125,10 @@ mod tests {
         // An alignment that begins later: what lies ahead of now counts for nothing.
         let judged = two.judge(TWO_OF_THREE, Moment(0), Moment(0), Severity::High);
         assert_eq!(judged, None);
+        // One breaches, one is not known, and two are enough.
+        let gap = after(&[(0, true), (120, false)]);
+        let judged = gap.judge(TWO_OF_THREE, Moment(0), Moment(120_000), Severity::High);
+        assert_eq!(judged, None);
     }
 
     #[test]
@@ -140,7 +144,8 @@ mod tests {
             period: Duration::from_secs(90),
             ..TWO_OF_THREE
         };
-        ahead.put(longer, Moment(0), Moment(0), Severities::NONE);
-        assert_eq!(ahead.verdicts.len(), 1, "another period begins anew");
+        let mut other = after(&[(0, true), (60, true)]);
+        other.put(longer, Moment(0), Moment(180_000), Severities::NONE);
+        assert_eq!(other.breaches(), 0, "another period begins anew");
     }
 }

@@ -62,11 +62,6 @@ impl<T> OfWall<T> {
     pub fn at(&self, wall: WallTime) -> T {
         (self.function)(wall)
     }
-
-    /// What it was made from.
-    pub fn source(&self) -> &str {
-        &self.source
-    }
 }
 
 impl<T> PartialEq for OfWall<T> {

@@ -160,20 +160,15 @@ impl Turn<'_> {
             self.dirty.alerts.insert((cover.rule.clone(), cover.alert));
             if changes_what_is_told(reason) {
                 self.tell(notifier, cover);
+                if let Some(undelivered) = self.undelivered.get_mut() {
+                    undelivered.insert((notifier.clone(), cover.alert));
+                }
             }
         }
         let about = covers.first().cloned();
         let key = (notifier.clone(), subject);
         let slot = self.state.outbox.entry(key.clone()).or_default();
         let over_taken = slot.waiting.take();
-        match self.undelivered.get_mut() {
-            // What it said of alerts that the newer one does not mention is no longer under way.
-            Some(_) if over_taken.is_some() => drop(self.undelivered.take()),
-            Some(undelivered) if changes_what_is_told(reason) => {
-                undelivered.extend(covers.iter().map(|cover| (notifier.clone(), cover.alert)));
-            }
-            _ => {}
-        }
         let now = self.now.at;
         if reason == Reason::Group {
             self.overtake(notifier, &covers);

@@ -437,9 +437,7 @@ impl Turn<'_> {
             && let Some(alert) = state.alerts.get(fingerprint)
             && let Some(more) = &alert.more
             && before.as_ref() != Some(&more.buckets)
-            && (!alert.is_quiet()
-                || more.buckets.breaches() > 0
-                || before.is_some_and(|before| before.breaches() > 0))
+            && (!alert.is_quiet() || more.buckets.breaches() > 0)
         {
             let labels = alert.instance.labels.clone();
             state.live.insert(labels, *fingerprint);

@@ -72,7 +72,7 @@ impl Turn<'_> {
             ) else {
                 continue;
             };
-            let grouped = !route.group_by.is_empty() && self.closed(route).is_none();
+            let grouped = !route.group_by.is_empty();
             if grouped && self.repeats(rule, alert, &told, route, &notifier) {
                 let decision = Decision::plain(Reason::Repeat, alert.standing().severity());
                 self.queue_alert(rule, fingerprint, &notifier, decision);
@@ -186,13 +186,12 @@ impl Turn<'_> {
             for notifier in route.notify.iter().filter_map(|r| self.meant(r)) {
                 match found.iter_mut().find(|(_, known)| *known == notifier) {
                     None => found.push((at, notifier)),
-                    Some((before, _)) if *before != at => {
+                    Some((before, _)) => {
                         let before_is_closed = self.closed(&self.policy.routes[*before]).is_some();
                         if before_is_closed && self.closed(route).is_none() {
                             *before = at;
                         }
                     }
-                    Some(_) => {}
                 }
             }
             if !route.carry_on {

@@ -5,41 +5,13 @@ use crate::common::*;
 use std::collections::BTreeSet;
 use watchfire_engine::Effects;
 use watchfire_engine::effect::{Reason, Table};
-use watchfire_engine::input::{
-    CommandKind, DeliveryOutcome, Input, LabelTest, Observation, Seen, Silence,
-};
-use watchfire_engine::model::{Labels, PerSeverity, Severity, WallTime};
+use watchfire_engine::input::{CommandKind, DeliveryOutcome, Input};
+use watchfire_engine::model::{Labels, PerSeverity, Severity};
 use watchfire_engine::policy::{AtLeast, Flapping, Mode, Operator, RuleSource, TextPattern};
-
-fn absent(name: &str) -> Observation {
-    Observation {
-        seen: Seen::Absent,
-        ..observation(&instance(name), None)
-    }
-}
 
 fn states(engine: &Engine) -> Vec<String> {
     let alerts = engine.state.alerts().into_iter();
     alerts.map(|view| view.state).collect()
-}
-
-fn silence(at: u64, until: u64, label: Option<&str>) -> CommandKind {
-    let labels = label.map(|label| LabelTest {
-        name: "i".into(),
-        value: label.into(),
-        ..LabelTest::default()
-    });
-    CommandKind::Silence(Silence {
-        id: "s".into(),
-        rules: vec!["cpu".into()],
-        labels: labels.into_iter().collect(),
-        from: now(at).wall,
-        until: WallTime(now(until).wall.0),
-        notify: true,
-        owner: "test".into(),
-        reason: "test".into(),
-        ..Silence::default()
-    })
 }
 
 #[test]
@@ -261,7 +233,7 @@ fn the_operators_view_is_what_they_did() {
     assert!(!engine.state.is_paused());
     engine.command(0, CommandKind::Pause);
     assert!(engine.state.is_paused());
-    engine.command(1, silence(0, 100, None));
+    engine.command(1, silenced(0, 100, None));
     let ended = |engine: &Engine| {
         let all = engine.state.silences();
         let all = all.map(|kept| (kept.silence.id.to_string(), kept.ended.is_some()));

@@ -23,7 +23,7 @@ pub(crate) fn schedule(id: &str, from: u64, to: u64) -> Schedule {
 }
 
 /// The members take turns of 100 s.
-fn rotation(members: &[&str]) -> Rotation {
+pub(crate) fn rotation(members: &[&str]) -> Rotation {
     let begin = now(0).wall.0;
     Rotation {
         id: "pager".into(),
@@ -34,7 +34,7 @@ fn rotation(members: &[&str]) -> Rotation {
     }
 }
 
-fn on_call(rank: Rank) -> Recipient {
+pub(crate) fn on_call(rank: Rank) -> Recipient {
     Recipient::OnCall {
         rotation: "pager".into(),
         rank,

@@ -2,15 +2,25 @@
 //! originals. One binary, so that a change of the engine costs one build.
 
 mod alertmanager;
+mod attempts;
+mod bounds;
 mod by_hand;
 mod common;
 mod corners;
+mod deadman;
+mod doubt;
+mod fallback;
+mod hearers;
 mod hours;
+mod lost;
 mod messages;
 mod properties;
 mod quarantine;
 mod record;
 mod scenarios;
 mod silences;
+mod steps;
 mod together;
+mod values;
+mod withheld;
 mod written;

@@ -4,10 +4,8 @@
 use crate::common::*;
 use std::collections::BTreeSet;
 use watchfire_engine::effect::{Happening, Reason};
-use watchfire_engine::input::{
-    CommandKind, DeliveryOutcome, Input, LabelTest, Observation, RuleRound, Silence,
-};
-use watchfire_engine::model::{Fingerprint, Instance, RuleId, Severity, WallTime};
+use watchfire_engine::input::{DeliveryOutcome, Input, Observation, RuleRound};
+use watchfire_engine::model::{Fingerprint, Instance, RuleId, Severity};
 use watchfire_engine::policy::{AlertMatcher, EscalationStep, Flapping, RoutePolicy};
 use watchfire_engine::{Effects, Policy, Send};
 
@@ -55,25 +53,6 @@ fn grouped() -> Policy {
     policy.routes[0].group_wait = secs(15);
     policy.routes[0].group_interval = secs(30);
     policy
-}
-
-fn silence(at: u64, until: u64, label: Option<&str>) -> CommandKind {
-    let labels = label.map(|label| LabelTest {
-        name: "i".into(),
-        value: label.into(),
-        ..LabelTest::default()
-    });
-    CommandKind::Silence(Silence {
-        id: "s".into(),
-        rules: vec!["cpu".into()],
-        labels: labels.into_iter().collect(),
-        from: now(at).wall,
-        until: WallTime(now(until).wall.0),
-        notify: true,
-        owner: "test".into(),
-        reason: "test".into(),
-        ..Silence::default()
-    })
 }
 
 #[test]
@@ -156,7 +135,7 @@ fn a_group_message_in_place_of_an_undelivered_one_says_what_that_one_said_was_ov
 #[test]
 fn a_group_leaves_out_what_is_muted() {
     let mut engine = Engine::new(grouped());
-    engine.command(0, silence(0, 60, Some("a")));
+    engine.command(0, silenced(0, 60, Some("a")));
     let both = || round(vec![shows("a", WARNING), shows("b", WARNING)]);
     engine.feed(1, both());
     let told = engine.feed(16, Input::Timer);

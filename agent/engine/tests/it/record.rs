@@ -364,14 +364,6 @@ fn an_escalation_step_that_an_acknowledgement_holds_back_is_recorded() {
     assert_eq!(all_suppressed(&engine.judge(30, true).events), [""; 0]);
 }
 
-/// An engine without its state; `default` folds by the key.
-fn amnesiac(policy: watchfire_engine::Policy) -> Engine {
-    let mut engine = Engine::new(policy);
-    let receivers = vec!["default".into()];
-    engine.feed(0, Input::Lost { receivers });
-    engine
-}
-
 #[test]
 fn what_is_certainly_fine_is_closed_once_at_those_who_fold() {
     let mut two = policy();

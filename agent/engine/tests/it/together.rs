@@ -124,3 +124,20 @@ fn what_is_undelivered_is_not_repeated_beside() {
         .collect();
     assert_eq!(about, ["a"]);
 }
+
+#[test]
+fn a_group_is_due_once_the_report_of_its_last_message_is_there() {
+    let mut policy = policy();
+    policy.routes[0].group_by = vec!["rule".into()];
+    policy.routes[0].group_interval = secs(60);
+    let mut engine = Engine::new(policy);
+    let sends = fires(&mut engine, 0, &["a"]).sends;
+    let both = |b| round(vec![shows("a", CRITICAL), shows("b", b)]);
+    engine.feed(10, both(CRITICAL));
+    assert_eq!(engine.state.next_due(), None, "it waits for the report");
+    // What was over by then is not told at all.
+    engine.feed(20, both(HEALTHY));
+    let accepted = DeliveryOutcome::Accepted { remote_id: None };
+    let next = engine.answer(25, &sends[0], accepted);
+    assert_eq!(next.sends, []);
+}

@@ -7,7 +7,7 @@ use watchfire_engine::calendar::Calendar;
 use watchfire_engine::effect::{Event, Happening, Table};
 use watchfire_engine::input::{
     ActionOutcome, ActionReport, Command, CommandKind, DeliveryOutcome, DeliveryReport, Input,
-    Observation, ProbeRun, Round, RuleRound, Seen, Silence,
+    LabelTest, Observation, ProbeRun, Pushed, Round, RuleRound, Seen, Silence,
 };
 use watchfire_engine::model::{
     Instance, Labels, Moment, Now, PerSeverity, RuleId, Severities, Severity, WallTime,
@@ -139,6 +139,26 @@ pub(crate) fn shows(name: &str, breached: &[Severity]) -> Observation {
     observation(&instance(name), Some(breached))
 }
 
+/// What there was to judge of the instance `name`, which is no value.
+pub(crate) fn seen_as(name: &str, seen: Seen) -> Observation {
+    Observation {
+        seen,
+        ..observation(&instance(name), None)
+    }
+}
+
+/// The probe answered, and the instance `name` is not in its answer.
+pub(crate) fn absent(name: &str) -> Observation {
+    seen_as(name, Seen::Absent)
+}
+
+/// One round of instance `0`; every message is delivered.
+pub(crate) fn turn(engine: &mut Engine, at: u64, breached: &[Severity]) -> Effects {
+    let effects = engine.feed(at, round(vec![shows("0", breached)]));
+    engine.accept_all(at);
+    effects
+}
+
 /// A service that is there and could not.
 pub(crate) fn failed() -> DeliveryOutcome {
     DeliveryOutcome::Failed {
@@ -160,6 +180,33 @@ pub(crate) fn silence(id: &str, from: u64, until: u64) -> Silence {
         owner: "ann".into(),
         reason: "test".into(),
         ..Silence::default()
+    }
+}
+
+/// Silences the rule `cpu`, or only its instance `label`, in `[from, until)`; recovery goes on.
+pub(crate) fn silenced(from: u64, until: u64, label: Option<&str>) -> CommandKind {
+    let labels = label.map(|label| LabelTest {
+        name: "i".into(),
+        value: label.into(),
+        ..LabelTest::default()
+    });
+    CommandKind::Silence(Silence {
+        labels: labels.into_iter().collect(),
+        recover: false,
+        ..silence("s", from, until)
+    })
+}
+
+/// The alert `name` with the label `n`, pushed by a sender for 100 s.
+pub(crate) fn push(name: &str, number: usize) -> Pushed {
+    let labels = Labels::new([("n", number.to_string())]).expect("labels");
+    Pushed {
+        alert: Arc::new(Instance::new(name.into(), labels)),
+        severity: Severity::Warning,
+        ttl: secs(100),
+        summary: None,
+        annotations: BTreeMap::new(),
+        link: None,
     }
 }
 
@@ -275,7 +322,7 @@ impl Engine {
     }
 
     /// Ends the newest attempt.
-    pub(crate) fn end_attempt(&mut self, at: u64) {
+    pub(crate) fn end_attempt(&mut self, at: u64) -> Effects {
         let start = self.attempts.last().expect("an attempt").clone();
         self.feed(
             at,
@@ -287,7 +334,7 @@ impl Engine {
                     did: "it".to_owned(),
                 },
             }),
-        );
+        )
     }
 
     /// The process dies and comes back with what was committed.
@@ -304,6 +351,14 @@ impl Engine {
         self.keep(&effects);
         effects
     }
+}
+
+/// An engine without its state; `default` folds by the key.
+pub(crate) fn amnesiac(policy: Policy) -> Engine {
+    let mut engine = Engine::new(policy);
+    let receivers = vec!["default".into()];
+    engine.feed(0, Input::Lost { receivers });
+    engine
 }
 
 /// What happened, as words; transitions and queueing left out.
