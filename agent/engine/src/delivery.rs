@@ -127,9 +127,8 @@ impl Turn<'_> {
     /// Who hears that recovery gave up: the escalation steps of what a critical alert is routed by; where
     /// there are none, the routes' own notifiers (alerting.md 1.6).
     fn last_resort(&self, rule: &RuleId, fingerprint: &Fingerprint) -> Vec<NotifierId> {
-        let routed = self.routed_at(rule, fingerprint, Some(Severity::Critical));
-        let mut routes: Vec<usize> = routed.iter().map(|(route, _)| *route).collect();
-        routes.dedup();
+        let critical = Some(Severity::Critical);
+        let routes = self.routes_of(rule, fingerprint, critical);
         let routes = routes.iter().filter_map(|at| self.policy.routes.get(*at));
         let steps = routes.flat_map(|route| &route.escalate);
         let mut listeners: Vec<NotifierId> = Vec::new();
@@ -140,6 +139,7 @@ impl Turn<'_> {
             }
         }
         if listeners.is_empty() {
+            let routed = self.routed_at(rule, fingerprint, critical);
             listeners = routed.into_iter().map(|(_, notifier)| notifier).collect();
         }
         listeners

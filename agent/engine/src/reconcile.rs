@@ -7,7 +7,6 @@ use crate::group;
 use crate::model::{Fingerprint, NotifierId, RuleId, Severity};
 use crate::policy::{Recipient, RoutePolicy};
 use crate::turn::{Turn, is_due};
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// One alert in need of a look.
@@ -173,16 +172,9 @@ impl Turn<'_> {
         fingerprint: &Fingerprint,
         severity: Option<Severity>,
     ) -> Vec<(usize, NotifierId)> {
-        let Some(alert) = self.state.alert(rule, fingerprint) else {
-            return Vec::new();
-        };
-        let severity = severity.unwrap_or_else(|| alert.last_severity());
-        let labels = alert.labels();
         let mut found: Vec<(usize, NotifierId)> = Vec::new();
-        for (at, route) in self.policy.routes.iter().enumerate() {
-            if !route.matcher.takes(rule, severity, &labels) {
-                continue;
-            }
+        for at in self.routes_of(rule, fingerprint, severity) {
+            let route = &self.policy.routes[at];
             for notifier in route.notify.iter().filter_map(|r| self.meant(r)) {
                 match found.iter_mut().find(|(_, known)| *known == notifier) {
                     None => found.push((at, notifier)),
@@ -194,8 +186,29 @@ impl Turn<'_> {
                     }
                 }
             }
-            if !route.carry_on {
-                break;
+        }
+        found
+    }
+
+    /// The routes that take the alert, as at `severity`; none: at its own. In the order of the file.
+    pub(crate) fn routes_of(
+        &self,
+        rule: &RuleId,
+        fingerprint: &Fingerprint,
+        severity: Option<Severity>,
+    ) -> Vec<usize> {
+        let Some(alert) = self.state.alert(rule, fingerprint) else {
+            return Vec::new();
+        };
+        let severity = severity.unwrap_or_else(|| alert.last_severity());
+        let labels = alert.labels();
+        let mut found = Vec::new();
+        for (at, route) in self.policy.routes.iter().enumerate() {
+            if route.matcher.takes(rule, severity, &labels) {
+                found.push(at);
+                if !route.carry_on {
+                    break;
+                }
             }
         }
         found
@@ -496,7 +509,7 @@ impl Turn<'_> {
             return;
         }
         let routed = self.routed(rule, fingerprint);
-        let routes: BTreeSet<usize> = routed.iter().map(|(route, _)| *route).collect();
+        let routes = self.routes_of(rule, fingerprint, None);
         let mut steps = Vec::new();
         for route in routes.iter().filter_map(|at| policy.routes.get(*at)) {
             if self.closed(route).is_some() {

@@ -40,6 +40,20 @@ fn a_step_counts_from_a_delivery_and_not_from_an_episode_that_nobody_was_told_of
 }
 
 #[test]
+fn steps_of_every_route_that_takes_the_alert_count_though_an_earlier_one_names_the_notifier() {
+    let mut policy = escalating(30);
+    let mut first = policy.routes[0].clone();
+    first.escalate.clear();
+    first.carry_on = true;
+    policy.routes.insert(0, first);
+    let mut engine = Engine::new(policy);
+    turn(&mut engine, 0, WARNING);
+    let told = turn(&mut engine, 30, WARNING).sends;
+    let told = told.iter().map(|send| send.notifier.as_str());
+    assert_eq!(told.collect::<Vec<_>>(), ["spare"]);
+}
+
+#[test]
 fn what_a_step_would_not_hear_anyway_is_not_called_withheld_from_it() {
     let mut engine = Engine::new(escalating(100));
     for at in [0, 100] {
