@@ -204,14 +204,16 @@ impl Turn<'_> {
             let probe = self.state.probes.get(probe);
             probe.is_none_or(|probe| probe.error.is_some())
         });
-        if mentioned || state.fresh {
+        if mentioned {
             return;
         }
-        let late = timing.now.since(self.state.started) > absent;
+        // The first round after a restart shows what is there, and misses nothing yet.
+        let fresh = state.fresh;
+        let late = !fresh && timing.now.since(self.state.started) > absent;
         if nothing && !unknown && !others && !failed && late {
             self.admit(rule, &itself);
             self.dead_man(rule, &itself.fingerprint, timing);
-        } else if known && (others || !nothing) {
+        } else if known && (!nothing || (others && !fresh)) {
             self.see(rule, &itself.fingerprint, Severities::NONE, timing);
         }
     }
