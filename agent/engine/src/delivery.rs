@@ -465,7 +465,11 @@ impl Turn<'_> {
         }
         let now = self.now.at;
         let told = changes_what_is_told(item.notification.reason);
-        for cover in item.covers.iter().filter(|cover| told && cover.content.is_some()) {
+        for cover in item
+            .covers
+            .iter()
+            .filter(|cover| told && cover.content.is_some())
+        {
             // It counts as told: the next repeat is due a whole interval from here.
             if let Some(alert) = self.state.alert_mut(&cover.rule, &cover.alert)
                 && let Some(told) = alert.more().told.get_mut(&key.0)

@@ -4,7 +4,9 @@ mod dns;
 mod guest;
 mod http;
 mod mail;
+mod secrets;
 mod tcp;
+mod tls;
 mod walls;
 
 use super::{Network, NetworkSettings, Reach};
