@@ -9,11 +9,13 @@
 
 mod quarantine;
 mod scenarios;
+mod told;
 mod world;
 
 use scenarios::{ALL, Scenario};
 use std::collections::{BTreeMap, BTreeSet};
-use world::{Arrival, Deaths, World, content, is_meta, is_of_notifications};
+use told::{Arrival, content, is_meta, is_of_notifications};
+use world::{Deaths, World};
 
 /// Random runs of each scenario; their seeds are 0, 1, 2 …
 const SEEDS: u64 = 6;
@@ -188,7 +190,7 @@ fn not_alternating(world: &World) -> Vec<String> {
                 "exhausted" | "approval-wanted" => continue,
                 _ => alert.ended_at.is_none(),
             };
-            last.insert((arrival.notifier.clone(), world::name(alert)), fires);
+            last.insert((arrival.notifier.clone(), told::name(alert)), fires);
         }
     }
     let last = last
