@@ -174,9 +174,7 @@ impl Turn<'_> {
             self.overtake(notifier, &covers);
         }
         self.state.decided += 1;
-        let Some(slot) = self.state.outbox.get_mut(&key) else {
-            return;
-        };
+        let slot = self.state.outbox.entry(key.clone()).or_default();
         slot.waiting = Some(Item {
             notification: Arc::new(notification),
             severity,

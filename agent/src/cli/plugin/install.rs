@@ -52,7 +52,8 @@ pub(super) fn install(args: &Args, global: &Global) -> Result<(), Failure> {
         )));
     }
     let component = std::fs::read(&file)?;
-    if hex(&<[u8; 32]>::from(Sha256::digest(&component))) != ready.sha256 {
+    let sha256 = <[u8; 32]>::from(Sha256::digest(&component));
+    if hex(&sha256) != ready.sha256 {
         return Err(Failure::failed(format!(
             "{} changed while it was read",
             file.display()
@@ -66,7 +67,7 @@ pub(super) fn install(args: &Args, global: &Global) -> Result<(), Failure> {
     let before = std::fs::read(&target).ok();
     put(&folder, &name, &component)?;
     // An agent with a lock goes on with what it had until the lock has this one.
-    let refused = lock.and_then(|lock| lock.refusal(&name, &Sha256::digest(&component).into()));
+    let refused = lock.and_then(|lock| lock.refusal(&name, &sha256));
     let screen = Screen::of_stdout(global.json);
     if global.json {
         return screen.print_json(&json!({ "name": name, "path": target, "sha256": ready.sha256, "replaced": before.is_some(), "refused": refused }));
