@@ -21,6 +21,9 @@ pub(crate) struct Group {
     pub(crate) notifier: NotifierId,
     /// The route's place in the file when it was made.
     pub(crate) route: usize,
+    /// What its route grouped by when it was made; empty in records of before.
+    #[serde(default)]
+    pub(crate) by: Arc<[Arc<str>]>,
     /// Values of `group_by`; `rule` among them where the route groups by it.
     pub(crate) labels: Labels,
     /// When it is looked at next: `group_wait` after the first change, then every `group_interval`.
@@ -95,7 +98,7 @@ impl Turn<'_> {
         let key = key(route, &labels, notifier);
         let now = self.now.at;
         if !self.state.groups.contains_key(&key) {
-            let group = self.join(route, labels, notifier);
+            let group = self.join(route, policy, labels, notifier);
             self.state.groups.insert(key.clone(), group);
             self.dirty.groups.insert(key.clone());
         }
@@ -114,13 +117,20 @@ impl Turn<'_> {
     }
 
     /// One group has one timetable: who is told of it later than others joins in.
-    fn join(&self, route: usize, labels: Labels, notifier: &NotifierId) -> Group {
+    fn join(
+        &self,
+        route: usize,
+        policy: &RoutePolicy,
+        labels: Labels,
+        notifier: &NotifierId,
+    ) -> Group {
         let all = prefix(route, &labels);
         let mut same = self.state.groups.range(all.clone()..);
         let same = same.next().filter(|(key, _)| key.starts_with(&all));
         Group {
             notifier: notifier.clone(),
             route,
+            by: policy.group_by.as_slice().into(),
             labels,
             due: same.and_then(|(_, group)| group.due),
             flushed: same.and_then(|(_, group)| group.flushed),
@@ -188,27 +198,41 @@ impl Turn<'_> {
                 };
                 let heard_by =
                     heard_by.get_or_init(|| self.listeners_by_route(&rule, &fingerprint));
+                let listeners = listeners(heard_by, *at);
+                if listeners.is_empty() {
+                    continue;
+                }
                 of_group.push(Member {
                     place,
                     rule: rule.clone(),
                     fingerprint,
-                    listeners: listeners(heard_by, *at),
+                    listeners,
                 });
             }
         }
         members
     }
 
-    /// Groups in the order of the rules in the file, then of series: by the first of their alerts.
+    /// Groups in the order of the rules in the file, then of series: by the first of their alerts that fires,
+    /// or did for somebody.
     fn in_file_order(&self, mut due: Vec<String>, members: &Members) -> Vec<String> {
         due.sort_by_cached_key(|key| {
             let group = self.state.groups.get(key);
             let of_group = group.and_then(|g| members.get(&(g.route, g.labels.clone())));
-            of_group
-                .and_then(|all| all.first())
+            let mut all = of_group.into_iter().flatten();
+            all.find(|member| self.is_of_interest(member))
                 .map_or(usize::MAX, |member| member.place)
         });
         due
+    }
+
+    fn is_of_interest(&self, member: &Member) -> bool {
+        let alert = self.state.alert(&member.rule, &member.fingerprint);
+        alert.is_some_and(|alert| {
+            let more = alert.more.as_ref();
+            alert.standing().severity().is_some()
+                || more.is_some_and(|more| more.told.values().any(|told| told.content.is_some()))
+        })
     }
 
     /// What the group's alerts are now, against what its notifier was told of them.
@@ -236,9 +260,10 @@ impl Turn<'_> {
                 alert: *fingerprint,
                 content: severity,
                 new: severity.is_some() && told.content != severity,
+                before: told.content,
             };
             match severity {
-                Some(_) if closed || more.flapping || self.is_held(rule, alert) => {
+                Some(_) if closed || more.flapping || self.is_held(rule, alert, &told) => {
                     content.withheld |= told.content.is_some();
                 }
                 Some(_) => {

@@ -4,7 +4,7 @@ use crate::alert::{Alert, Ended, Started, Timing};
 use crate::buckets::Buckets;
 use crate::effect::Happening;
 use crate::input::{Observation, ProbeRun, RuleRound, Seen};
-use crate::metas::{meta, meta_instance};
+use crate::metas::{is_meta, meta, meta_instance};
 use crate::model::{Fingerprint, Instance, Labels, Moment, RuleId, Severities, Severity};
 use crate::policy::{OnMissing, RulePolicy};
 use crate::state::{ProbeState, RuleState};
@@ -99,10 +99,15 @@ impl Turn<'_> {
         self.policy.alerting.stale_after.unwrap_or_else(default)
     }
 
-    /// `stale_after` of a rule that was judged; endless for meta-alerts, and before the first round.
+    /// `stale_after` of a rule that was judged; before its first round as configured, if it is; endless for
+    /// meta-alerts.
     pub(crate) fn stale_after_of(&self, rule: &RuleId) -> Duration {
         let known = self.state.stale_after.get(rule).copied();
-        known.unwrap_or(Duration::MAX)
+        let configured = || {
+            let ours = !is_meta(rule) && !self.state.is_external(rule);
+            self.policy.alerting.stale_after.filter(|_| ours)
+        };
+        known.or_else(configured).unwrap_or(Duration::MAX)
     }
 
     pub(crate) fn judge(&mut self, round: RuleRound) {
@@ -137,6 +142,7 @@ impl Turn<'_> {
             policy.alerting.outage_tolerance,
         );
         self.absent_rule(rule, &observations, &timing);
+        self.former_dead_man(rule, &observations, &timing);
         let Some(state) = self.state.rules.get_mut(&rule.id) else {
             return;
         };
@@ -199,23 +205,68 @@ impl Turn<'_> {
         let mentioned = observations
             .iter()
             .any(|o| o.instance.fingerprint == itself.fingerprint);
-        // A failed probe says nothing of what is there.
-        let failed = rule.probes.iter().any(|probe| {
-            let probe = self.state.probes.get(probe);
-            probe.is_none_or(|probe| probe.error.is_some())
-        });
+        // One that was seen once stands for itself.
+        let missed = observations.iter().any(|o| o.seen == Seen::Absent);
+        let failed = self.has_failed(rule);
         if mentioned {
             return;
         }
         // The first round after a restart shows what is there, and misses nothing yet.
         let fresh = state.fresh;
         let late = !fresh && timing.now.since(self.state.started) > absent;
-        if nothing && !unknown && !others && !failed && late {
+        if nothing && !unknown && !others && !missed && !failed && late {
             self.admit(rule, &itself);
             self.dead_man(rule, &itself.fingerprint, timing);
-        } else if known && (!nothing || (others && !fresh)) {
+        } else if known && !failed && (!nothing || (others && !fresh)) {
             self.see(rule, &itself.fingerprint, Severities::NONE, timing);
+            self.free_place(rule, &itself.fingerprint);
         }
+    }
+
+    /// What fires, or waits to, because no series was ever seen, of a rule that is no dead-man rule any more:
+    /// nobody else speaks of it, so it is a missing series like others.
+    fn former_dead_man(
+        &mut self,
+        rule: &RulePolicy,
+        observations: &[Observation],
+        timing: &Timing,
+    ) {
+        let itself = Fingerprint::of(&rule.id, &Labels::default());
+        let Some(alert) = self.state.alert(&rule.id, &itself) else {
+            return;
+        };
+        let mentioned = || {
+            let mut all = observations.iter();
+            all.any(|one| one.instance.fingerprint == itself)
+        };
+        let never_seen = alert.observed.is_none() && !alert.is_quiet();
+        if rule.absent.is_some() || !never_seen || mentioned() {
+            return;
+        }
+        let state = self.state.rules.get(&rule.id);
+        if self.has_failed(rule) {
+            self.interrupt_absences(rule, &itself);
+        } else if state.is_some_and(|state| !state.fresh) {
+            self.absent(rule, &itself, timing);
+            self.free_place(rule, &itself);
+        }
+    }
+
+    /// What stood for series that were never seen has no place among those that are, once it is over.
+    fn free_place(&mut self, rule: &RulePolicy, itself: &Fingerprint) {
+        if let Some(alert) = self.state.alert_mut(&rule.id, itself)
+            && alert.is_quiet()
+        {
+            alert.observed = None;
+        }
+    }
+
+    /// Whether a probe of the rule failed last, or never answered: it says nothing of what is there.
+    fn has_failed(&self, rule: &RulePolicy) -> bool {
+        rule.probes.iter().any(|probe| {
+            let probe = self.state.probes.get(probe);
+            probe.is_none_or(|probe| probe.error.is_some())
+        })
     }
 
     /// One instance in one round.

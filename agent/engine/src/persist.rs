@@ -240,6 +240,8 @@ impl State {
             }
         }
         let mut turn = Turn::new(&mut state, policy, now);
+        // What an operator did during the outage comes before the retries of this instant.
+        turn.left_to_timer = turn.state.decided;
         turn.event(None, Happening::Back { from: "restart" });
         for (notifier, item, by) in &overtaken {
             turn.superseded(notifier, item, *by);
@@ -263,7 +265,8 @@ impl State {
         alert.memory = record.memory;
         alert.more = record.more;
         let rule = self.rules.entry(instance.rule.clone()).or_default();
-        if !alert.is_idle() {
+        // What is gone is among those looked at: the message of its end may be under way.
+        if !alert.is_idle() || alert.is_gone() {
             rule.live
                 .insert(instance.labels.clone(), instance.fingerprint);
         }

@@ -2,8 +2,10 @@
 
 use crate::composite;
 use crate::effect::Reason;
+use crate::group::Group;
 use crate::metas::{is_meta, meta};
 use crate::model::{Fingerprint, Instance, NotifierId, ProcedureId, RuleId, Severity};
+use crate::outbox::Subject;
 use crate::reconcile::Decision;
 use crate::turn::Turn;
 use std::collections::BTreeSet;
@@ -41,6 +43,8 @@ impl Turn<'_> {
             self.remove_rule(&id);
         }
         self.forget_notifiers();
+        self.dissolve_groups();
+        self.relabel();
         self.open_gates();
         self.end_meta(meta::CARDINALITY);
         let probes_of_failing: Vec<Arc<Instance>> = self.metas_of_removed_rules(&known);
@@ -171,17 +175,61 @@ impl Turn<'_> {
                 }
             }
         }
-        let groups = self.state.groups.iter().filter(|(_, group)| {
+    }
+
+    /// Groups that their route does not make any more, now that it groups otherwise, or not at all, or tells
+    /// others. What they were about to say, or could not deliver yet, is said as the routes say things now.
+    fn dissolve_groups(&mut self) {
+        let stands = |group: &Group| {
             let route = self.policy.routes.get(group.route);
-            !route.is_some_and(|route| {
+            route.is_some_and(|route| {
                 let mut named = route.notify.iter();
-                named.any(|recipient| recipient.may_be(self.policy, &group.notifier))
+                let same = group.by.is_empty() || *group.by == *route.group_by;
+                same && !route.group_by.is_empty()
+                    && named.any(|recipient| recipient.may_be(self.policy, &group.notifier))
             })
-        });
-        let groups: Vec<String> = groups.map(|(key, _)| key.clone()).collect();
-        for key in groups {
+        };
+        let groups = self.state.groups.iter().filter(|(_, g)| !stands(g));
+        let groups: Vec<(String, NotifierId)> = groups
+            .map(|(key, group)| (key.clone(), group.notifier.clone()))
+            .collect();
+        for (key, notifier) in groups {
             self.state.groups.remove(&key);
-            self.dirty.groups.insert(key);
+            self.dirty.groups.insert(key.clone());
+            let place = (notifier, Subject::Group(key));
+            let Some(slot) = self.state.outbox.get_mut(&place) else {
+                continue;
+            };
+            let Some(item) = slot.waiting.take() else {
+                continue;
+            };
+            if slot.is_empty() {
+                self.state.outbox.remove(&place);
+            }
+            for cover in &item.covers {
+                self.untell(&place.0, cover);
+            }
+            self.dirty.slots.insert(place);
+        }
+    }
+
+    /// What rules add to the labels of their alerts holds from now on for those that fire, too, also while
+    /// they are not observed.
+    fn relabel(&mut self) {
+        for rule in &self.policy.rules {
+            let Some(state) = self.state.rules.get_mut(&rule.id) else {
+                continue;
+            };
+            for fingerprint in state.live.values() {
+                let more = state.alerts.get_mut(fingerprint);
+                let Some(more) = more.and_then(|alert| alert.more.as_mut()) else {
+                    continue;
+                };
+                if more.added != rule.labels && more.external.is_none() {
+                    more.added = rule.labels.clone();
+                    self.dirty.alerts.insert((rule.id.clone(), *fingerprint));
+                }
+            }
         }
     }
 }

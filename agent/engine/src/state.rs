@@ -298,7 +298,11 @@ pub fn step(state: &mut State, policy: &Policy, input: Input, now: Now) -> Effec
     let mut turn = Turn::new(state, policy, now);
     if matches!(
         input,
-        Input::Command(_) | Input::Condition(_) | Input::Reload
+        Input::Command(_)
+            | Input::Condition(_)
+            | Input::Deliveries(_)
+            | Input::Reload
+            | Input::Resumed { .. }
     ) {
         turn.left_to_timer = turn.state.decided;
     }

@@ -59,6 +59,8 @@ pub struct World {
     names: BTreeMap<Fingerprint, String>,
     /// Handed out and not sent yet.
     sends: Vec<Send>,
+    /// One is on its way: what its report makes due joins those that stand behind it.
+    delivering: bool,
     /// Numbers the ids of notifications of the notifiers that have answers.
     numbers: BTreeMap<NotificationId, usize>,
     entries: Vec<Entry>,
@@ -93,6 +95,7 @@ impl World {
             now: 0,
             names: BTreeMap::new(),
             sends: Vec::new(),
+            delivering: false,
             numbers: BTreeMap::new(),
             entries: Vec::new(),
             states: BTreeMap::new(),
@@ -283,7 +286,7 @@ impl World {
             let ends = self.now + millis(takes.min(start.timeout));
             self.running.push((ends, report));
         }
-        let outermost = self.sends.is_empty();
+        let outermost = !self.delivering;
         let nested = |send: &Send| !outermost && is_meta(send);
         let (at_once, rest): (Vec<_>, Vec<_>) = effects.sends.into_iter().partition(nested);
         self.sends.extend(rest);
@@ -297,13 +300,17 @@ impl World {
         while outermost && !self.sends.is_empty() {
             if self.dead_until.is_some() {
                 self.sends.clear();
-                return;
+                break;
             }
+            self.delivering = true;
             let sends = self.sends.iter().enumerate();
             let first = sends.min_by_key(|(_, send)| send.order);
             let first = first.map_or(0, |(at, _)| at);
             let send = self.sends.remove(first);
             self.deliver(send);
+        }
+        if outermost {
+            self.delivering = false;
         }
     }
 
