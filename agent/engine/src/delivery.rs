@@ -181,7 +181,8 @@ impl Turn<'_> {
         for old in untold {
             match covers.iter_mut().find(|cover| cover.alert == old.alert) {
                 Some(cover) => cover.before = old.before,
-                None => self.untell(notifier, &old),
+                None if old.content.is_some() => self.untell(notifier, &old),
+                None => {}
             }
         }
         self.state.decided += 1;
@@ -235,15 +236,15 @@ impl Turn<'_> {
         untold
     }
 
-    /// A message that said that the alert fires goes out no more, and none that takes its place speaks of
-    /// the alert (it is muted by now): so the notifier knows what it knew before, and hears of it when that ends.
+    /// A message goes out no more, and none that takes its place speaks of the alert (it is muted by now): so
+    /// the notifier knows what it knew before, and hears of it in time.
     pub(crate) fn untell(&mut self, notifier: &NotifierId, cover: &Cover) {
         let alert = self.state.alert_mut(&cover.rule, &cover.alert);
         let more = alert.and_then(|alert| alert.more.as_mut());
         let Some(told) = more.and_then(|more| more.told.get_mut(notifier)) else {
             return;
         };
-        if cover.content.is_some() && told.content == cover.content {
+        if told.content == cover.content {
             told.content = cover.before;
             if told.content.is_none() {
                 told.heard = None;

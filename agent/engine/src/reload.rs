@@ -1,5 +1,6 @@
 //! A new policy: what it no longer names ends (alerting.md 1.4, decisions.md 15).
 
+use crate::alert::Alert;
 use crate::composite;
 use crate::effect::Reason;
 use crate::group::Group;
@@ -206,8 +207,13 @@ impl Turn<'_> {
             if slot.is_empty() {
                 self.state.outbox.remove(&place);
             }
-            for cover in &item.covers {
-                self.untell(&place.0, cover);
+            for mut cover in item.covers {
+                if cover.content.is_none() && cover.before.is_none() {
+                    // What it did not answer to may have arrived: that it is over is said.
+                    let alert = self.state.alert(&cover.rule, &cover.alert);
+                    cover.before = alert.map(Alert::last_severity);
+                }
+                self.untell(&place.0, &cover);
             }
             self.dirty.slots.insert(place);
         }
