@@ -77,6 +77,15 @@ impl Turn<'_> {
             self.dirty.alerts.extend(alerts.map(|f| (id.clone(), *f)));
         }
         self.state.children = children;
+        for rule in &self.policy.rules {
+            // Who has a place keeps it over a restart, now that newcomers may be refused.
+            if let Some(state) = self.state.rules.get(&rule.id)
+                && state.is_full(rule)
+            {
+                let all = state.alerts.keys().map(|f| (rule.id.clone(), *f));
+                self.dirty.alerts.extend(all);
+            }
+        }
         if resolved {
             // What a group says of a removed rule takes the place of what is still undelivered.
             self.flush_groups();

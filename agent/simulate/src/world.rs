@@ -174,8 +174,12 @@ impl World {
         timer.into_iter().chain(ends).min()
     }
 
-    /// Feeds what is due now: ends of actions, then the engine's timers.
+    /// Feeds what is due now: the engine's timers, then ends of actions.
     pub fn timers(&mut self) {
+        self.due_now();
+        if self.dead_until.is_some() {
+            return;
+        }
         let (ended, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.running)
             .into_iter()
             .partition(|(at, _)| *at <= self.now);
@@ -183,6 +187,10 @@ impl World {
         for (_, report) in ended {
             self.feed(Input::Action(report));
         }
+        self.due_now();
+    }
+
+    fn due_now(&mut self) {
         for _ in 0..TIMER_TURNS_MAX {
             let due = self.state.next_due();
             if self.dead_until.is_some() || due.is_none_or(|due| due > self.clock().at) {
