@@ -156,10 +156,12 @@ impl Turn<'_> {
         let groups = &self.state.groups;
         let due = groups.values().filter(|group| is_due(group.due, now));
         // Of all its notifiers at once: one timetable.
-        let due: BTreeSet<(usize, &Labels)> = due.map(|g| (g.route, &g.labels)).collect();
+        let due: BTreeSet<(usize, Labels)> = due.map(|g| (g.route, g.labels.clone())).collect();
+        self.call_in_the_others(&due);
+        let groups = &self.state.groups;
         let due: Vec<String> = groups
             .iter()
-            .filter(|(_, group)| due.contains(&(group.route, &group.labels)))
+            .filter(|(_, group)| due.contains(&(group.route, group.labels.clone())))
             .filter(|(key, group)| !self.state.is_flying(key, group))
             .map(|(key, _)| key.clone())
             .collect();
@@ -169,6 +171,23 @@ impl Turn<'_> {
             let members = self.members(&due, live);
             for key in self.in_file_order(due, &members) {
                 self.flush(&key, &members);
+            }
+        }
+    }
+
+    /// Notifiers of the route that have heard nothing of the group yet: this is their moment, too.
+    fn call_in_the_others(&mut self, due: &BTreeSet<(usize, Labels)>) {
+        for (route, labels) in due {
+            let Some(policy) = self.policy.routes.get(*route) else {
+                continue;
+            };
+            let named = policy.notify.iter().filter_map(|r| self.meant(r));
+            for notifier in named.collect::<Vec<_>>() {
+                let key = key(*route, labels, &notifier);
+                if !self.state.groups.contains_key(&key) {
+                    let group = self.join(*route, policy, labels.clone(), &notifier);
+                    self.state.groups.insert(key, group);
+                }
             }
         }
     }
