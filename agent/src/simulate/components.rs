@@ -128,8 +128,14 @@ impl watchfire_simulate::Judges for Components<'_> {
 
     fn worried(&mut self, state: &State) -> BTreeSet<ProbeId> {
         let rules = &self.prepared[self.config].setup.policy.rules;
-        self.judges.settle(Active::of(state, rules));
-        self.judges.worried()
+        let active = Active::of(state, rules);
+        // Of a series that nobody has yielded yet, too, a test knows who would.
+        let not_ok = rules.iter().filter(|rule| active.not_ok.contains(&rule.id));
+        let would: Vec<ProbeId> = not_ok.flat_map(|rule| &rule.probes).cloned().collect();
+        self.judges.settle(active);
+        let mut worried = self.judges.worried();
+        worried.extend(would);
+        worried
     }
 }
 
