@@ -37,7 +37,9 @@ impl Turn<'_> {
         let now = self.now.at;
         // What is not there any more does not breach; its rule must have been judged to know so.
         let state = self.state.rules.get(rule);
-        let judged = state.is_some_and(|state| state.observed == Some(now));
+        let of_rule = self.policy.rules.iter().find(|policy| policy.id == *rule);
+        let seen = of_rule.is_some_and(|policy| !self.has_failed(policy));
+        let judged = seen && state.is_some_and(|state| state.observed == Some(now));
         let gone = Scene {
             now,
             on: false,

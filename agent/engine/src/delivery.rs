@@ -563,6 +563,12 @@ impl Turn<'_> {
         match cover.content {
             // Once is enough, however many notifiers refuse it: two fires would break I1.
             Some(_) if told.content == cover.content && states(reason) => false,
+            // Nor is a reminder repeated that it has, or is about to get, from another one.
+            Some(_) if reason == Reason::Repeat && told.content == cover.content => {
+                told.ends_only
+                    && told.delivered_at != Some(self.now.at)
+                    && !self.is_undelivered(fallback, &cover.alert)
+            }
             // It hears only what is dead elsewhere; one that hears the alert itself knows its state.
             Some(_) => told.ends_only || told.content != cover.content,
             // Who heard of this episode hears of its end anyway.

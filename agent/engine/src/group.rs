@@ -154,10 +154,15 @@ impl Turn<'_> {
         }
         let now = self.now.at;
         let groups = &self.state.groups;
-        let due = groups.values().filter(|group| is_due(group.due, now));
+        // Where there is no interval, every round looks.
+        let in_round = self.in_round;
+        let looked_at = |due: Option<Moment>| is_due(due, now) || (in_round && due.is_none());
+        let due = groups.values().filter(|group| looked_at(group.due));
         // Of all its notifiers at once: one timetable.
         let due: BTreeSet<(usize, Labels)> = due.map(|g| (g.route, g.labels.clone())).collect();
-        self.call_in_the_others(&due);
+        if self.in_round || !self.state.reloaded {
+            self.call_in_the_others(&due);
+        }
         let groups = &self.state.groups;
         let due: Vec<String> = groups
             .iter()
@@ -300,9 +305,9 @@ impl Turn<'_> {
         let Some(group) = self.state.groups.get(key).cloned() else {
             return;
         };
-        self.dirty.groups.insert(key.to_owned());
         let Some(route) = self.policy.routes.get(group.route) else {
             self.state.groups.remove(key);
+            self.dirty.groups.insert(key.to_owned());
             return;
         };
         let of_group = members.get(&(group.route, group.labels.clone()));
@@ -311,6 +316,10 @@ impl Turn<'_> {
         let over = content.firing.is_empty() && !content.withheld;
         let interval = route.group_interval;
         let silent = content.new == 0 && content.resolved.is_empty();
+        if silent && !over && interval.is_zero() && group.due.is_none() {
+            return;
+        }
+        self.dirty.groups.insert(key.to_owned());
         if !silent {
             let notification = self.compose(key, &group, &content);
             let (summary, covers) = notification;

@@ -262,7 +262,7 @@ impl Turn<'_> {
     }
 
     /// Whether a probe of the rule failed last, or never answered: it says nothing of what is there.
-    fn has_failed(&self, rule: &RulePolicy) -> bool {
+    pub(crate) fn has_failed(&self, rule: &RulePolicy) -> bool {
         rule.probes.iter().any(|probe| {
             let probe = self.state.probes.get(probe);
             probe.is_none_or(|probe| probe.error.is_some())

@@ -15,6 +15,7 @@ use std::sync::Arc;
 impl Turn<'_> {
     /// A new policy: rules that are gone resolve at once, cardinality is counted anew.
     pub(crate) fn reload(&mut self) {
+        self.state.reloaded = true;
         let known: BTreeSet<&RuleId> = self.policy.rules.iter().map(|rule| &rule.id).collect();
         let mut gone: Vec<RuleId> = self
             .state

@@ -40,6 +40,8 @@ pub struct State {
     pub(crate) paused: bool,
     /// No round since the start, the restart or the resume: what came due meanwhile waits for its data.
     pub(crate) unjudged: bool,
+    /// No round since the last reload: whom a route names anew hears from the next one on.
+    pub(crate) reloaded: bool,
     /// The engine's own record is stored: the begin of its life outlives a restart.
     pub(crate) stored: bool,
     /// Numbers the messages in the order in which they were decided upon.
@@ -137,6 +139,7 @@ impl State {
             silences: BTreeMap::new(),
             paused: false,
             unjudged: false,
+            reloaded: false,
             stored: false,
             decided: 0,
             host_starts: VecDeque::new(),

@@ -109,6 +109,7 @@ impl<'a> Turn<'a> {
         self.notify_all();
         self.recollect();
         self.act_all();
+        self.state.reloaded = false;
     }
 
     pub(crate) fn timer(&mut self) {
