@@ -256,7 +256,7 @@ impl Turn<'_> {
         }
         ledger.end(now);
         let rule = ledger.rule.clone();
-        self.dirty.ledgers.insert(key);
+        self.dirty.ledgers.insert(key.clone());
         let (step, words) = match report.outcome {
             ActionOutcome::Done { did } => (ActionStep::End, did),
             ActionOutcome::Failed { message } => (ActionStep::End, format!("failed: {message}")),
@@ -271,6 +271,11 @@ impl Turn<'_> {
                 message: words,
             },
         );
+        let mut known = self.policy.procedures.iter();
+        if !known.any(|procedure| procedure.id == key.0) {
+            // A reload removed it while this ran.
+            self.state.ledgers.remove(&key);
+        }
     }
 
     /// After a restart: what ran is lost, counts, and is judged like any other end.

@@ -1,7 +1,7 @@
 //! Judging: what probes and rules said in one round, and what becomes of each alert.
 
 use crate::alert::{Alert, Ended, Started, Timing};
-use crate::buckets::Buckets;
+use crate::buckets::{self, Buckets};
 use crate::effect::Happening;
 use crate::input::{Observation, ProbeRun, RuleRound, Seen};
 use crate::metas::{is_meta, meta, meta_instance};
@@ -9,6 +9,7 @@ use crate::model::{Fingerprint, Instance, Labels, Moment, RuleId, Severities, Se
 use crate::policy::{OnMissing, RulePolicy};
 use crate::state::{ProbeState, RuleState};
 use crate::turn::Turn;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,11 @@ impl RuleState {
     /// Whether newcomers may be refused: then each of its instances has a row, a healthy one too.
     pub(crate) fn is_full(&self, rule: &RulePolicy) -> bool {
         self.alerts.len() >= rule.max_instances
+    }
+
+    /// Whether healthy instances have rows, too: what is missed of them is written like that of others.
+    fn has_all_rows(&self, rule: &RulePolicy, children: &BTreeSet<RuleId>) -> bool {
+        rule.at_least.is_some() || children.contains(&rule.id) || self.is_full(rule)
     }
 
     /// Whether the instance is one of those that count. One that is gone may still be remembered.
@@ -63,9 +69,8 @@ impl RuleState {
             return false;
         }
         match self.alerts.get_mut(&observation.instance.fingerprint) {
-            Some(alert) if alert.is_quiet() && alert.observed.is_some() => {
+            Some(alert) if alert.is_quiet() && alert.observed.is_some() && alert.absences == 0 => {
                 alert.observed = Some(now);
-                alert.absences = 0;
                 self.meet(&observation.instance.fingerprint);
                 true
             }
@@ -162,6 +167,20 @@ impl Turn<'_> {
             return;
         };
         state.fresh = false;
+        if let Some(at_least) = rule.at_least {
+            let bucket = |at| buckets::index(at_least, self.state.born, at);
+            if state.observed.is_none_or(|last| bucket(last) < bucket(now)) {
+                self.dirty.rounds.insert(rule.id.clone());
+            }
+            for (fingerprint, alert) in &mut state.alerts {
+                let unseen = alert.observed != Some(now);
+                if let Some(more) = alert.more.as_mut().filter(|_| unseen)
+                    && more.buckets.pass(at_least, self.state.born, now)
+                {
+                    self.dirty.alerts.insert((rule.id.clone(), *fingerprint));
+                }
+            }
+        }
         state.observed = Some(now);
         let alerts = &state.alerts;
         state.unmet.retain(|f| alerts.contains_key(f));
@@ -343,7 +362,10 @@ impl Turn<'_> {
         };
         if alert.absences > 0 {
             alert.absences = 0;
-            if !alert.is_quiet() {
+            let quiet = alert.is_quiet();
+            let state = self.state.rules.get(&rule.id);
+            let has_row = |state: &RuleState| state.has_all_rows(rule, &self.state.children);
+            if !quiet || state.is_some_and(has_row) {
                 self.dirty.alerts.insert((rule.id.clone(), *fingerprint));
             }
         }
@@ -384,7 +406,10 @@ impl Turn<'_> {
             OnMissing::Keep => {
                 alert.absences += 1;
                 let gone = alert.absences >= gone_after;
-                let counts = !alert.is_quiet() || gone;
+                let quiet = alert.is_quiet();
+                let state = self.state.rules.get(&rule.id);
+                let has_row = |state: &RuleState| state.has_all_rows(rule, &self.state.children);
+                let counts = !quiet || gone || state.is_some_and(has_row);
                 if gone {
                     self.change(&rule.id, fingerprint, "gone", |alert| {
                         alert.silence_machines();
@@ -470,30 +495,22 @@ impl Turn<'_> {
         breached: Severities,
         timing: &Timing,
     ) {
-        let verdicts = |alert: Option<&Alert>| {
-            let more = alert.and_then(|alert| alert.more.as_ref());
-            more.map(|more| more.buckets.clone())
-        };
         if let Some(state) = self.state.rules.get_mut(&rule.id) {
             state.meet(fingerprint);
         }
-        let before = timing
-            .at_least
-            .and_then(|_| verdicts(self.state.alert(&rule.id, fingerprint)));
+        let mut news = false;
         self.change(&rule.id, fingerprint, "threshold", |alert| {
-            alert.observe(breached, timing);
+            news = alert.observe(breached, timing);
         });
-        // Verdicts outlive a restart, so that a bucket that was known is not held for unknown; where
-        // none breaches and nothing fires, known and unknown come to the same, and nothing is written.
-        if timing.at_least.is_some()
+        // Verdicts outlive a restart, so that a bucket that was known is not held for unknown.
+        if news
             && let Some(state) = self.state.rules.get_mut(&rule.id)
             && let Some(alert) = state.alerts.get(fingerprint)
-            && let Some(more) = &alert.more
-            && before.as_ref() != Some(&more.buckets)
-            && (!alert.is_quiet() || more.buckets.breaches() > 0)
         {
-            let labels = alert.instance.labels.clone();
-            state.live.insert(labels, *fingerprint);
+            if !alert.is_idle() {
+                let labels = alert.instance.labels.clone();
+                state.live.insert(labels, *fingerprint);
+            }
             self.dirty.alerts.insert((rule.id.clone(), *fingerprint));
         }
     }

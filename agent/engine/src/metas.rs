@@ -117,7 +117,7 @@ impl Turn<'_> {
         };
         let before = severity_of(self);
         self.change(rule, &instance.fingerprint, "meta", |alert| {
-            alert.observe(breached, &timing)
+            alert.observe(breached, &timing);
         });
         // What else there is to say of it (to whom a reload routes it now) is a round's.
         if !self.in_round && severity_of(self) != before {

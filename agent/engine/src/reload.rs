@@ -59,15 +59,14 @@ impl Turn<'_> {
             .iter()
             .map(|procedure| &procedure.id)
             .collect();
-        let dropped: Vec<(ProcedureId, Fingerprint)> = self
-            .state
-            .ledgers
-            .keys()
-            .filter(|(procedure, _)| !procedures.contains(procedure))
-            .cloned()
-            .collect();
+        let ledgers = self.state.ledgers.iter();
+        let dropped = ledgers.filter(|((procedure, _), ledger)| {
+            // What runs ends by itself, and its end is told.
+            !procedures.contains(procedure) && !ledger.running
+        });
+        let dropped: Vec<(ProcedureId, Fingerprint)> =
+            dropped.map(|(key, _)| key.clone()).collect();
         for key in dropped {
-            // What runs ends by itself; its report finds nothing and is dropped.
             self.state.ledgers.remove(&key);
             self.dirty.ledgers.insert(key);
         }
@@ -122,12 +121,9 @@ impl Turn<'_> {
             return;
         };
         rule.unsaved.clear();
-        let stored = rule
-            .alerts
-            .iter()
-            .filter(|(_, alert)| alert.is_worth_a_row());
-        let stored = stored.map(|(fingerprint, _)| (id.clone(), *fingerprint));
-        self.dirty.alerts.extend(stored);
+        // Healthy ones may have a row, too.
+        let all = rule.alerts.keys().map(|f| (id.clone(), *f));
+        self.dirty.alerts.extend(all);
         rule.alerts.retain(|fingerprint, alert| {
             alert.observed = None;
             alerts.contains(fingerprint)
