@@ -141,7 +141,8 @@ impl Turn<'_> {
             // A round in which all is quiet needs no memory; the records of its alerts say so.
             let key = format!("{ROUND}{rule}");
             let mut rules = self.policy.rules.iter();
-            let counts = rules.any(|policy| policy.id == *rule && policy.at_least.is_some());
+            let counts = rules.any(|policy| policy.id == *rule && policy.at_least.is_some())
+                || self.state.children.contains(rule);
             let busy = busy.or(state.filter(|_| counts));
             if let Some(observed) = busy.and_then(|state| state.observed) {
                 put(Table::Engine, key, json(&observed));
@@ -317,6 +318,7 @@ impl State {
 
     /// Alerts that were observed in their rule's last round have no row of their own for it.
     fn take_round(&mut self, rule: &RuleId, at: Moment, at_least: Option<AtLeast>) {
+        let child = self.children.contains(rule);
         let Some(state) = self.rules.get_mut(rule) else {
             return;
         };
@@ -325,7 +327,7 @@ impl State {
                 more.buckets.recall(at_least, self.born, at);
             }
             let lagging = alert.more.as_ref().is_some_and(|more| more.lagging);
-            if !lagging && !alert.is_quiet() {
+            if !lagging && (child || !alert.is_quiet()) {
                 alert.observed = alert.observed.max(Some(at));
             }
         }
