@@ -248,6 +248,9 @@ impl Turn<'_> {
             told.content = cover.before;
             if told.content.is_none() {
                 told.heard = None;
+            } else {
+                // When it was told is forgotten by now: reminders count from here.
+                told.delivered_at.get_or_insert(self.now.at);
             }
             self.dirty.alerts.insert((cover.rule.clone(), cover.alert));
             drop(self.undelivered.take());
