@@ -38,7 +38,11 @@ impl Turn<'_> {
         // What is not there any more does not breach; its rule must have been judged to know so.
         let state = self.state.rules.get(rule);
         let of_rule = self.policy.rules.iter().find(|policy| policy.id == *rule);
-        let seen = of_rule.is_some_and(|policy| !self.has_failed(policy));
+        let fails = |probe| {
+            let probe = self.state.probes.get(probe);
+            probe.is_some_and(|probe| probe.error.is_some())
+        };
+        let seen = of_rule.is_some_and(|policy| !policy.probes.iter().any(fails));
         let judged = seen && state.is_some_and(|state| state.observed == Some(now));
         let gone = Scene {
             now,
@@ -63,8 +67,7 @@ impl Turn<'_> {
                 .on()
                 .is_some_and(|severity| severity >= procedure.severity),
             // What fires without ever having been seen (a dead-man's verdict) is nothing to act on.
-            fresh: alert.observed == Some(now)
-                || (alert.observed.is_none() && alert.is_quiet() && judged),
+            fresh: alert.observed == Some(now) || (alert.is_gone() && judged),
             held_back: held_back || silenced,
             started: more.and_then(|more| more.started).map(|started| started.at),
             episode: more.map_or(0, |more| more.episode),

@@ -321,7 +321,8 @@ impl Turn<'_> {
         }
         self.dirty.groups.insert(key.to_owned());
         if !silent {
-            let notification = self.compose(key, &group, &content);
+            let members = of_group.map_or(&[][..], Vec::as_slice);
+            let notification = self.compose(key, &group, &content, members);
             let (summary, covers) = notification;
             self.queue(
                 Subject::Group(key.to_owned()),
@@ -340,22 +341,22 @@ impl Turn<'_> {
         }
     }
 
-    fn compose(&self, key: &str, group: &Group, content: &Content) -> (Notification, Vec<Cover>) {
+    fn compose(
+        &self,
+        key: &str,
+        group: &Group,
+        content: &Content,
+        members: &[Member],
+    ) -> (Notification, Vec<Cover>) {
         let subject = Subject::Group(key.to_owned());
         let mut covers = content.firing.clone();
         covers.extend(content.resolved.iter().cloned());
-        let mut alerts: Vec<AlertSnapshot> = covers
-            .iter()
-            .filter_map(|cover| self.state.alert(&cover.rule, &cover.alert))
-            .map(Alert::snapshot)
-            .take(LISTED_MAX)
-            .collect();
         // This message takes the place of one that is still undelivered: what that one says is new or
         // over is not said by any other.
         let place = (group.notifier.clone(), subject.clone());
         let undelivered = self.state.outbox.get(&place);
-        let mut resolved = content.resolved.len();
         let mut new = content.new;
+        let mut gone: Vec<AlertSnapshot> = Vec::new();
         if let Some(item) = undelivered.and_then(|slot| slot.waiting.as_ref()) {
             for untold in item.covers.iter().filter(|cover| cover.new) {
                 let same = |cover: &&mut Cover| cover.alert == untold.alert;
@@ -370,12 +371,24 @@ impl Turn<'_> {
                     continue;
                 }
                 let listed = item.notification.alerts.iter();
-                alerts.extend(listed.filter(|a| a.fingerprint == cover.alert).cloned());
+                gone.extend(listed.filter(|a| a.fingerprint == cover.alert).cloned());
                 covers.push(cover.clone());
-                resolved += 1;
             }
         }
-        alerts.truncate(LISTED_MAX);
+        // What is over in the order of the file, too.
+        let place = |cover: &Cover| {
+            let mut all = members.iter();
+            let member = all.find(|member| member.fingerprint == cover.alert);
+            member.map_or(usize::MAX, |member| member.place)
+        };
+        covers[content.firing.len()..].sort_by_cached_key(place);
+        let resolved = covers.len() - content.firing.len();
+        let alerts = covers.iter().filter_map(|cover| {
+            let was = || gone.iter().find(|alert| alert.fingerprint == cover.alert);
+            let alert = self.state.alert(&cover.rule, &cover.alert);
+            alert.map(Alert::snapshot).or_else(|| was().cloned())
+        });
+        let alerts: Vec<AlertSnapshot> = alerts.take(LISTED_MAX).collect();
         let count = |all: usize| u32::try_from(all).unwrap_or(u32::MAX);
         let begun = self.now.at.0;
         let notification = Notification {

@@ -233,8 +233,10 @@ impl Turn<'_> {
                 continue;
             };
             for fingerprint in state.live.values() {
-                let more = state.alerts.get_mut(fingerprint);
-                let Some(more) = more.and_then(|alert| alert.more.as_mut()) else {
+                // One that is over resolves under the name it fired under.
+                let alert = state.alerts.get_mut(fingerprint);
+                let alert = alert.filter(|alert| !alert.is_quiet());
+                let Some(more) = alert.and_then(|alert| alert.more.as_mut()) else {
                     continue;
                 };
                 if more.added != rule.labels && more.external.is_none() {
