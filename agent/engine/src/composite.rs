@@ -69,12 +69,21 @@ impl Turn<'_> {
             return;
         }
         self.dirty.rounds.insert(child.clone());
+        self.note_lagging(child);
+    }
+
+    /// Which instances of a rule, healthy ones too, were not observed in the round that is written down.
+    pub(crate) fn note_lagging(&mut self, rule: &RuleId) {
+        let now = self.now.at;
+        let Some(state) = self.state.rules.get_mut(rule) else {
+            return;
+        };
         for (fingerprint, alert) in &mut state.alerts {
             let lagging = alert.observed != Some(now);
             let was = alert.more.as_ref().is_some_and(|more| more.lagging);
             if lagging != was {
                 alert.more().lagging = lagging;
-                self.dirty.alerts.insert((child.clone(), *fingerprint));
+                self.dirty.alerts.insert((rule.clone(), *fingerprint));
             }
         }
     }

@@ -208,6 +208,9 @@ impl Turn<'_> {
             let named = unsaved.into_iter().map(|f| (rule.id.clone(), f));
             self.dirty.alerts.extend(named);
         }
+        if self.state.children.contains(&rule.id) && self.dirty.rounds.contains(&rule.id) {
+            self.note_lagging(&rule.id);
+        }
     }
 
     /// One instance in one round.
