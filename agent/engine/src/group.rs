@@ -384,9 +384,10 @@ impl Turn<'_> {
         covers[content.firing.len()..].sort_by_cached_key(place);
         let resolved = covers.len() - content.firing.len();
         let alerts = covers.iter().filter_map(|cover| {
-            let was = || gone.iter().find(|alert| alert.fingerprint == cover.alert);
+            // What was over may fire again by now, and be muted: it is said as it was.
+            let was = gone.iter().find(|alert| alert.fingerprint == cover.alert);
             let alert = self.state.alert(&cover.rule, &cover.alert);
-            alert.map(Alert::snapshot).or_else(|| was().cloned())
+            was.cloned().or_else(|| alert.map(Alert::snapshot))
         });
         let alerts: Vec<AlertSnapshot> = alerts.take(LISTED_MAX).collect();
         let count = |all: usize| u32::try_from(all).unwrap_or(u32::MAX);
