@@ -290,7 +290,7 @@ impl Turn<'_> {
             let quiet = alert.is_quiet();
             let state = self.state.rules.get(&rule.id);
             let has_row = |state: &RuleState| state.has_all_rows(rule, &self.state.children);
-            if !quiet || state.is_some_and(has_row) {
+            if !quiet || rule.absent.is_some() || state.is_some_and(has_row) {
                 self.dirty.alerts.insert((rule.id.clone(), *fingerprint));
             }
         }
