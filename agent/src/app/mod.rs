@@ -22,6 +22,7 @@ use crate::store::metrics::Recording;
 use crate::store::{KeepMetrics, OpenError, Opened, Recorder, RecorderView, StateStore};
 use crate::telemetry::log::LogHandle;
 use crate::telemetry::metrics::Metrics;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,12 +52,23 @@ const CLEANUP_EVERY: Duration = Duration::from_secs(3_600);
 /// Configuration or state that cannot be used (exit code 78), a port that is taken, a system that
 /// cannot run WebAssembly.
 pub fn run(options: RunOptions) -> Result<(), Failure> {
+    forbid_core_files()?;
     // One thread: the stages take turns, guests and SQLite have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
         .build()?;
     runtime.block_on(start(options))
+}
+
+/// No crash writes what this process knows, its secrets above all, into a file; nor one of a command that it starts.
+/// Crash handlers that the kernel hands a core to (systemd-coredump, apport) keep to the limit, too.
+fn forbid_core_files() -> std::io::Result<()> {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    Ok(setrlimit(Resource::Core, none)?)
 }
 
 /// The configuration to start with, and what went before it.

@@ -148,6 +148,25 @@ fn the_sandbox_holds_where_no_memory_becomes_executable() {
     assert!(output.status.success() && passed > 20, "{text}");
 }
 
+#[test]
+fn a_crash_leaves_no_core_file_wherever_it_was_started() {
+    let world = World::new();
+    // As far as this machine lets it: a limit that is zero already would be no test.
+    let most = "ulimit -S -c \"$(ulimit -H -c)\" && ulimit -c >&2 && exec \"$0\" \"$@\"";
+    let agent = Agent::spawn_under(&world.folder, &["sh", "-c", most], &[]);
+    agent.wait_ready();
+    if agent.log().starts_with("0\n") {
+        println!("not much of a test: core files are forbidden here anyway");
+    }
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", agent.pid())).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let core: Vec<&str> = core.unwrap().split_whitespace().skip(4).collect();
+    assert_eq!(core[..2], ["0", "0"], "soft and hard: {limits}");
+    assert_eq!(agent.terminate(), Some(0));
+}
+
 fn systemd(name: &str) -> PathBuf {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     top.join("config/systemd").join(name)
