@@ -52,7 +52,6 @@ const CLEANUP_EVERY: Duration = Duration::from_secs(3_600);
 /// Configuration or state that cannot be used (exit code 78), a port that is taken, a system that
 /// cannot run WebAssembly.
 pub fn run(options: RunOptions) -> Result<(), Failure> {
-    forbid_core_files()?;
     // One thread: the stages take turns, guests and SQLite have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -63,12 +62,12 @@ pub fn run(options: RunOptions) -> Result<(), Failure> {
 
 /// No crash writes what this process knows, its secrets above all, into a file; nor one of a command that it starts.
 /// Crash handlers that the kernel hands a core to (systemd-coredump, apport) keep to the limit, too.
-fn forbid_core_files() -> std::io::Result<()> {
+fn forbid_core_files() -> rustix::io::Result<()> {
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),
     };
-    Ok(setrlimit(Resource::Core, none)?)
+    setrlimit(Resource::Core, none)
 }
 
 /// The configuration to start with, and what went before it.
@@ -82,6 +81,7 @@ struct Beginning {
 }
 
 async fn start(options: RunOptions) -> Result<(), Failure> {
+    let no_cores = forbid_core_files();
     let environment = environment(&options)?;
     let Beginning {
         config,
@@ -97,6 +97,9 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
         data = %config.agent.data_dir.display(),
         "watchfire starts"
     );
+    if let Err(error) = no_cores {
+        tracing::warn!(%error, "core files stay allowed: one would hold secrets");
+    }
 
     let clock = Clock::resume(opened.clock.as_ref());
     let now = clock.now();
