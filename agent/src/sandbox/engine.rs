@@ -56,7 +56,7 @@ pub struct Settings {
     /// Reserve 64 MiB of address space a memory instead of 4 GiB, at 13 % more code. Needed under
     /// `ulimit -v` and `LimitAS=`.
     pub small_address_space: bool,
-    /// Interpret plugins instead of running them as native code, some ten times slower. Needed where memory cannot
+    /// Interpret plugins instead of running them as native code, some eight times slower. Needed where memory cannot
     /// be made executable (`MemoryDenyWriteExecute=`); only in a build with the feature `pulley`.
     pub interpreter: bool,
 }
@@ -191,7 +191,7 @@ fn executable(settings: Settings) -> Result<Settings, EngineError> {
         return Err(EngineError::NotExecutable);
     }
     tracing::warn!(
-        "memory cannot be made executable: plugins are interpreted, some ten times slower"
+        "memory cannot be made executable: plugins are interpreted, some eight times slower"
     );
     Ok(Settings {
         interpreter: true,

@@ -132,7 +132,7 @@ fn the_sandbox_holds_where_no_memory_becomes_executable() {
         return;
     }
     let suite = std::env::current_exe().unwrap();
-    // Two at a time, as many as there are threads for guests: each computes some ten times longer.
+    // Two at a time, as many as there are threads for guests: each computes some eight times longer.
     // The reloader's compiling child makes native code, so its tests are for elsewhere.
     let words = [
         suite.to_str().unwrap(),
