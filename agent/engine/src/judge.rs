@@ -491,12 +491,12 @@ impl Turn<'_> {
         if before == after {
             return;
         }
+        let firing = (before.severity().is_some(), after.severity().is_some());
+        alert.counts.episode += u64::from(firing == (false, true));
         let more = alert.more();
         more.since = now.wall;
-        let firing = (before.severity().is_some(), after.severity().is_some());
         match firing {
             (false, true) => {
-                more.episode += 1;
                 more.started = Some(Started {
                     at: now.at,
                     wall: now.wall,
