@@ -65,7 +65,7 @@ impl Turn<'_> {
                 || (alert.observed.is_none() && alert.is_quiet() && judged),
             held_back: held_back || silenced,
             started: more.and_then(|more| more.started).map(|started| started.at),
-            episode: more.map_or(0, |more| more.episode),
+            episode: alert.counts.episode,
         }
     }
 

@@ -302,6 +302,11 @@ impl Turn<'_> {
     fn absent(&mut self, rule: &RulePolicy, fingerprint: &Fingerprint, timing: &Timing) {
         let started = self.state.started;
         let gone_after = self.policy.alerting.gone_after;
+        let full = self
+            .state
+            .rules
+            .get(&rule.id)
+            .is_some_and(|state| state.is_full(rule));
         let Some(alert) = self.state.alert_mut(&rule.id, fingerprint) else {
             return;
         };
@@ -333,7 +338,8 @@ impl Turn<'_> {
             OnMissing::Keep => {
                 alert.absences += 1;
                 let gone = alert.absences >= gone_after;
-                let counts = !alert.is_quiet() || gone;
+                // Where others wait for its place, a restart goes on counting.
+                let counts = !alert.is_quiet() || gone || full;
                 if gone {
                     self.change(&rule.id, fingerprint, "gone", |alert| {
                         alert.silence_machines();
@@ -379,11 +385,15 @@ impl Turn<'_> {
         if state.has_place(&instance.fingerprint) {
             return true;
         }
-        // Those that are gone are all in the list of those looked at.
+        // Those that are gone are all in the list of those looked at, and so is the one without labels by which
+        // a dead-man rule said that nothing was ever seen: it takes no place from what is seen.
         let full = state.alerts.len() >= rule.max_instances && {
             let live = state.live.values().filter_map(|f| state.alerts.get(f));
-            let gone = live.filter(|alert| alert.is_gone());
-            state.alerts.len() - gone.count() >= rule.max_instances
+            let placeless = live.filter(|alert| {
+                let of_the_rule = rule.absent.is_some() && alert.instance.labels.is_empty();
+                alert.is_gone() || of_the_rule
+            });
+            state.alerts.len() - placeless.count() >= rule.max_instances
         };
         if full {
             let full = meta_instance(meta::CARDINALITY, "rule", rule.id.as_str());
@@ -491,12 +501,12 @@ impl Turn<'_> {
         if before == after {
             return;
         }
+        let firing = (before.severity().is_some(), after.severity().is_some());
+        alert.counts.episode += u64::from(firing == (false, true));
         let more = alert.more();
         more.since = now.wall;
-        let firing = (before.severity().is_some(), after.severity().is_some());
         match firing {
             (false, true) => {
-                more.episode += 1;
                 more.started = Some(Started {
                     at: now.at,
                     wall: now.wall,
