@@ -16,7 +16,7 @@ use crate::error::Failure;
 use crate::pipeline;
 use crate::plugin::cache::CodeCache;
 use crate::plugin::compile::Compiler;
-use crate::plugin::{Generation, Notice, Reloader, Setup, ward};
+use crate::plugin::{Generation, Notice, Reloader, Setup, UseState, ward};
 use crate::sandbox::{self, HostConfig, HostServices, Sandbox, SandboxSettings, TracingLog};
 use crate::store::metrics::Recording;
 use crate::store::{KeepMetrics, OpenError, Opened, Recorder, RecorderView, StateStore};
@@ -378,9 +378,14 @@ fn code_cache(data_dir: &Path) -> Option<CodeCache> {
 }
 
 /// Conditions of the process before that nobody will end: what it said of its store, its state and its
-/// own vitals, and refusals of plugins that are gone.
+/// own vitals, refusals of plugins that are gone or in use no more, and probes that were
+/// removed while no agent ran.
 fn conditions_over(state: &State, generation: &Generation) -> Vec<Condition> {
-    let refused = |name: &str| generation.plugins.rejection(name).is_some();
+    let refused = |name: &str| {
+        let mut uses = generation.status.iter();
+        generation.plugins.rejection(name).is_some()
+            || uses.any(|one| &*one.plugin == name && matches!(one.state, UseState::Rejected(_)))
+    };
     let alerts = state.alerts();
     let over = alerts.iter().filter(|view| {
         let labels = &view.instance.labels;
@@ -397,6 +402,7 @@ fn conditions_over(state: &State, generation: &Generation) -> Vec<Condition> {
         active: false,
         summary: "over since the restart".into(),
     })
+    .chain(pipeline::conditions_of_removed_probes(state, generation))
     .collect()
 }
 

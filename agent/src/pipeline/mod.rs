@@ -44,6 +44,8 @@ pub mod render;
 // What everybody may see.
 pub mod view;
 
+pub(crate) use alert::conditions_of_removed_probes;
+
 use crate::clock::Clock;
 use crate::plugin::{Generation, Notice};
 use crate::store::history::{History, Limits, PastOf};
