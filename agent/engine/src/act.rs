@@ -70,7 +70,7 @@ impl Turn<'_> {
             fresh: alert.observed == Some(now) || (alert.is_gone() && judged),
             held_back: held_back || silenced,
             started: more.and_then(|more| more.started).map(|started| started.at),
-            episode: more.map_or(0, |more| more.episode),
+            episode: alert.counts.episode,
         }
     }
 

@@ -24,40 +24,60 @@ pub(crate) struct Alert {
     pub(crate) absences: u32,
     /// What the rule itself remembers of it.
     pub(crate) memory: Option<Arc<[u8]>>,
-    /// None: it never was anything but ok.
+    pub(crate) counts: Counts,
+    /// None: it never was anything but ok, or that is over and told.
     pub(crate) more: Option<Box<More>>,
 }
 
-/// What an alert that was ever not ok remembers.
+/// What goes on counting when an episode is over and forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Counts {
+    /// Firings.
+    pub(crate) episode: u64,
+    /// Notifications, so that each has an id of its own.
+    pub(crate) sequence: u64,
+}
+
+/// What an alert remembers that is not ok, or was not until a while ago.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct More {
-    /// Counts firings.
-    pub(crate) episode: u64,
     /// Start of this firing.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) started: Option<Started>,
     /// End of the last one, until all were told.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) ended: Option<Ended>,
     /// Since when in the current state, for people.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) since: WallTime,
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) value: Option<f64>,
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) limit: Option<f64>,
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) note: Option<Arc<str>>,
     /// The worst severity told last, for the snapshot of a resolve.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) severity: Option<Severity>,
     /// Labels the rule adds, as of the last round.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) added: Labels,
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) buckets: Buckets,
     /// Moments of changes between firing and not firing.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) flaps: VecDeque<Moment>,
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) flapping: bool,
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) acknowledged_by: Option<Arc<str>>,
     /// When that runs out; none: not by itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) acknowledged_until: Option<Moment>,
-    /// Numbers the notifications, so that each has an id of its own.
-    pub(crate) sequence: u64,
     /// What each notifier was told.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) told: BTreeMap<NotifierId, Told>,
     /// Who mutes it now, for views.
     #[serde(skip)]
@@ -66,13 +86,16 @@ pub(crate) struct More {
     #[serde(skip)]
     pub(crate) closed: Vec<String>,
     /// It was not observed in its rule's last round: its own record holds when it last was.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) lagging: bool,
     /// Raised by the agent or the engine about itself, not by a rule.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) meta: bool,
     /// It fires, and that no route takes it was written down.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) unrouted: bool,
     /// Pushed from outside, not judged by a rule.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) external: Option<Box<External>>,
 }
 
@@ -96,21 +119,28 @@ pub(crate) struct Ended {
 #[serde(default)]
 pub(crate) struct Told {
     /// The newest content in the outbox, delivered or not; none: nothing, or that it is over.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) content: Option<Severity>,
     /// When something was last delivered.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) delivered_at: Option<Moment>,
     /// When the first message of this episode was delivered.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) first_delivered_at: Option<Moment>,
     /// It hears the fire and the resolve, nothing in between (escalation steps, the fallback).
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) ends_only: bool,
     /// End of `group_wait` of an alert that goes out by itself.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) waits_until: Option<Moment>,
     /// Start of the episode of which it was last told.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) heard: Option<Moment>,
     /// What it would be told now if nobody forbade it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) withheld: Option<Withheld>,
     /// It heard that the alert flaps, and not yet that it settled.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) flap: bool,
 }
 
@@ -120,6 +150,11 @@ pub(crate) struct Withheld {
     pub(crate) reason: Reason,
     pub(crate) severity: Option<Severity>,
     pub(crate) by: String,
+}
+
+/// Most of an alert's memory is empty most of the time; its row leaves that out.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl More {
@@ -219,6 +254,7 @@ impl Alert {
             observed: None,
             absences: 0,
             memory: None,
+            counts: Counts::default(),
             more: None,
         }
     }
@@ -341,6 +377,12 @@ impl Alert {
         )
     }
 
+    /// When the last episode began; 0: none is remembered.
+    pub(crate) fn begun(&self) -> u64 {
+        let started = self.more.as_ref().and_then(|more| more.started);
+        started.map_or(0, |started| started.at.0)
+    }
+
     /// The current severity; of a resolved alert, the last one.
     pub(crate) fn last_severity(&self) -> Severity {
         let last = || self.more.as_ref().and_then(|more| more.severity);
@@ -354,7 +396,7 @@ impl Alert {
         let more = self.more.as_deref().unwrap_or(&empty);
         AlertSnapshot {
             fingerprint: self.instance.fingerprint,
-            episode: more.episode,
+            episode: self.counts.episode,
             rule: self.instance.rule.clone(),
             severity: self.last_severity(),
             labels: self.labels(),
@@ -404,9 +446,23 @@ impl Alert {
             && told.is_some_and(|told| !told.is_empty() && told.values().all(Told::is_over))
     }
 
+    /// Of an idle one: lets go of what only its last episode needed. A storm of thousands leaves little behind.
+    pub(crate) fn forget_episode(&mut self) {
+        let Some(more) = &mut self.more else { return };
+        if more.buckets == Buckets::default() && !more.meta && more.external.is_none() {
+            self.more = None;
+        } else {
+            more.told.clear();
+            more.muted_by.clear();
+            more.closed.clear();
+        }
+    }
+
     /// Whether a restart must find it again. Episodes count on, so that an incident keeps its name.
     pub(crate) fn is_worth_a_row(&self) -> bool {
-        let episodes = self.more.as_ref().map_or(0, |more| more.episode);
-        !self.is_idle() || self.memory.is_some() || episodes > 0 || self.absences > 0
+        !self.is_idle()
+            || self.memory.is_some()
+            || self.counts != Counts::default()
+            || self.absences > 0
     }
 }

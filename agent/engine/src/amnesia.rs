@@ -140,7 +140,7 @@ impl Turn<'_> {
                 .values()
                 .filter(|alert| alert.is_quiet() && alert.observed.is_some())
                 // What fired in this life is told by itself.
-                .filter(|alert| alert.more.as_ref().is_none_or(|more| more.episode == 0))
+                .filter(|alert| alert.counts.episode == 0)
                 .map(|alert| (&alert.instance.labels, alert.instance.fingerprint))
                 .collect();
             fine.sort();

@@ -51,12 +51,13 @@ impl Turn<'_> {
             return;
         };
         let snapshot = alert.snapshot();
-        let more = alert.more();
-        more.sequence += 1;
-        let before = more.told.get(notifier).and_then(|told| told.content);
-        let begun = more.started.map_or(0, |started| started.at.0);
+        alert.counts.sequence += 1;
+        let sequence = alert.counts.sequence;
+        let told = alert.more.as_ref().and_then(|more| more.told.get(notifier));
+        let before = told.and_then(|told| told.content);
+        let begun = alert.begun();
         let subject = Subject::Alert(*fingerprint);
-        let id = outbox::notification_id(&subject, begun, more.sequence, notifier);
+        let id = outbox::notification_id(&subject, begun, sequence, notifier);
         let notification = Notification {
             id,
             dedup_key: outbox::dedup_key(&host, &subject),
@@ -100,13 +101,13 @@ impl Turn<'_> {
                 return;
             };
             let snapshot = alert.snapshot();
-            let more = alert.more();
-            more.sequence += 1;
-            let begun = more.started.map_or(0, |started| started.at.0);
+            alert.counts.sequence += 1;
+            let sequence = alert.counts.sequence;
+            let begun = alert.begun();
             // A place of its own, so that it takes none from the alert's own messages.
             let subject = format!("{}/{}/{fingerprint}", reason.name(), procedure.id);
             let subject = Subject::Group(subject);
-            let id = outbox::notification_id(&subject, begun, more.sequence, &notifier);
+            let id = outbox::notification_id(&subject, begun, sequence, &notifier);
             let notification = Notification {
                 id,
                 dedup_key: outbox::dedup_key(&host, &Subject::Alert(*fingerprint)),

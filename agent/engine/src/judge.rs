@@ -380,11 +380,15 @@ impl Turn<'_> {
         if state.has_place(&instance.fingerprint) {
             return true;
         }
-        // Those that are gone are all in the list of those looked at.
+        // Those that are gone are all in the list of those looked at, and so is the one without labels by which
+        // a dead-man rule said that nothing was ever seen: it takes no place from what is seen.
         let full = state.alerts.len() >= rule.max_instances && {
             let live = state.live.values().filter_map(|f| state.alerts.get(f));
-            let gone = live.filter(|alert| alert.is_gone());
-            state.alerts.len() - gone.count() >= rule.max_instances
+            let placeless = live.filter(|alert| {
+                let of_the_rule = rule.absent.is_some() && alert.instance.labels.is_empty();
+                alert.is_gone() || of_the_rule
+            });
+            state.alerts.len() - placeless.count() >= rule.max_instances
         };
         if full {
             let full = meta_instance(meta::CARDINALITY, "rule", rule.id.as_str());
@@ -472,12 +476,12 @@ impl Turn<'_> {
         if before == after {
             return;
         }
+        let firing = (before.severity().is_some(), after.severity().is_some());
+        alert.counts.episode += u64::from(firing == (false, true));
         let more = alert.more();
         more.since = now.wall;
-        let firing = (before.severity().is_some(), after.severity().is_some());
         match firing {
             (false, true) => {
-                more.episode += 1;
                 more.started = Some(Started {
                     at: now.at,
                     wall: now.wall,

@@ -3,7 +3,7 @@
 //! Each record is a JSON object of its own; unknown keys are passed over and missing ones take their
 //! default, so that a record of an older version can be read.
 
-use crate::alert::{Alert, More};
+use crate::alert::{Alert, Counts, More};
 use crate::amnesia::Amnesia;
 use crate::effect::{Effects, Happening, Reason, RecordChange, Table};
 use crate::group::Group;
@@ -40,6 +40,8 @@ struct AlertRecord {
     absences: u32,
     #[serde(default)]
     memory: Option<Arc<[u8]>>,
+    #[serde(default)]
+    counts: Counts,
     more: Option<Box<More>>,
 }
 
@@ -179,6 +181,7 @@ fn alert_record(alert: &Alert) -> Option<String> {
         observed: alert.observed,
         absences: alert.absences,
         memory: alert.memory.clone(),
+        counts: alert.counts,
         more: alert.more.clone(),
     })
 }
@@ -271,6 +274,7 @@ impl State {
         alert.observed = record.observed;
         alert.absences = record.absences;
         alert.memory = record.memory;
+        alert.counts = record.counts;
         alert.more = record.more;
         let rule = self.rules.entry(instance.rule.clone()).or_default();
         // What is gone is among those looked at: the message of its end may be under way.

@@ -174,9 +174,7 @@ impl<'a> Turn<'a> {
             wall: self.now.wall,
             alert: name,
             fingerprint: found.map(|alert| alert.instance.fingerprint),
-            episode: found
-                .and_then(|alert| alert.more.as_ref())
-                .map_or(0, |more| more.episode),
+            episode: found.map_or(0, |alert| alert.counts.episode),
             what,
         });
     }
@@ -219,10 +217,8 @@ impl<'a> Turn<'a> {
                 if (alert.observed.is_none() && !missed) || !known {
                     alerts.remove(fingerprint);
                     unsaved.remove(fingerprint);
-                } else if let Some(more) = &mut alert.more {
-                    more.told.clear();
-                    more.muted_by.clear();
-                    more.closed.clear();
+                } else {
+                    alert.forget_episode();
                 }
                 self.dirty.alerts.insert((id.clone(), *fingerprint));
                 false

@@ -22,6 +22,7 @@ use crate::store::metrics::Recording;
 use crate::store::{KeepMetrics, OpenError, Opened, Recorder, RecorderView, StateStore};
 use crate::telemetry::log::LogHandle;
 use crate::telemetry::metrics::Metrics;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +60,16 @@ pub fn run(options: RunOptions) -> Result<(), Failure> {
     runtime.block_on(start(options))
 }
 
+/// No crash writes what this process knows, its secrets above all, into a file; nor one of a command that it starts.
+/// Crash handlers that the kernel hands a core to (systemd-coredump, apport) keep to the limit, too.
+fn forbid_core_files() -> rustix::io::Result<()> {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none)
+}
+
 /// The configuration to start with, and what went before it.
 struct Beginning {
     config: Arc<Config>,
@@ -70,6 +81,7 @@ struct Beginning {
 }
 
 async fn start(options: RunOptions) -> Result<(), Failure> {
+    let no_cores = forbid_core_files();
     let environment = environment(&options)?;
     let Beginning {
         config,
@@ -85,6 +97,9 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
         data = %config.agent.data_dir.display(),
         "watchfire starts"
     );
+    if let Err(error) = no_cores {
+        tracing::warn!(%error, "core files stay allowed: one would hold secrets");
+    }
 
     let clock = Clock::resume(opened.clock.as_ref());
     let now = clock.now();

@@ -241,6 +241,8 @@ pub struct RuleConfig {
     pub runbook: Option<Arc<str>>,
     /// Where to look.
     pub dashboard: Option<Arc<str>>,
+    /// Its values are samples of this metric too.
+    pub record: Option<Arc<str>>,
     /// From breach to alert at most; checked against the intervals, not enforced.
     pub detect_within: Option<Duration>,
     /// `file:line` of the table, for messages.

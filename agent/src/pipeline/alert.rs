@@ -98,11 +98,10 @@ impl Alert {
                 Some(notice) = self.notices.recv() => {
                     self.notice(notice, &current, &mut shown).await;
                 }
-                changed = self.generation.changed() => {
-                    if changed.is_ok() {
-                        let next = self.generation.borrow_and_update().clone();
-                        self.reload(next, &mut current, &mut shown).await;
-                    }
+                // An error would be ready for ever: at a stop the reloader ends before evaluate does.
+                Ok(()) = self.generation.changed() => {
+                    let next = self.generation.borrow_and_update().clone();
+                    self.reload(next, &mut current, &mut shown).await;
                 }
                 judged = self.judged.recv() => {
                     let Some(judged) = judged else { break };

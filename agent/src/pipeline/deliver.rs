@@ -69,12 +69,11 @@ impl Deliver {
                         self.start(&done.notifier, queue, &mut workers);
                     }
                 }
-                changed = self.generation.changed(), if open => {
-                    if changed.is_ok() {
-                        let generation = self.generation.borrow_and_update().clone();
-                        take_up(&generation, &mut views);
-                        self.publish(&views);
-                    }
+                // An error would be ready for ever: at a stop the reloader ends before the stages do.
+                Ok(()) = self.generation.changed(), if open => {
+                    let generation = self.generation.borrow_and_update().clone();
+                    take_up(&generation, &mut views);
+                    self.publish(&views);
                 }
                 send = self.sends.recv(), if open => match send {
                     Some((send, generation)) => {

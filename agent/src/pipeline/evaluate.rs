@@ -6,6 +6,7 @@
 use super::called::Caller;
 use super::collect::{Batch, Run};
 use super::judges::{Active, Ask, Judges};
+use super::recorded::{Recorded, kept_as};
 use super::refused::Refusals;
 use super::view::{FamilyView, RuleView};
 use crate::plugin::{Generation, LiveRule};
@@ -42,6 +43,8 @@ pub(super) struct Judged {
 pub(super) struct Evaluate {
     pub(super) judges: Judges,
     pub(super) refusals: Refusals,
+    /// Values of rules that are series too.
+    pub(super) values: Recorded,
     /// Bounded at [`super::ROUNDS_IN_FLIGHT`].
     pub(super) batches: mpsc::Receiver<Batch>,
     /// Bounded at one: the stage waits for the answer anyway.
@@ -109,8 +112,10 @@ impl Evaluate {
                     self.ask_for_the_past();
                 }
                 Some(reply) = self.series.recv() => {
+                    let mut families = self.judges.history().families().map(latest).collect();
+                    self.values.add_to(&mut families);
                     // A reader that went away needs no answer.
-                    let _ = reply.send(self.judges.history().families().map(latest).collect());
+                    let _ = reply.send(families);
                 }
             }
         }
@@ -127,6 +132,7 @@ impl Evaluate {
             .map(|live| live.config.id.clone())
             .collect();
         self.judges.take_up(&generation.rules, &probes);
+        self.values.take_up(generation);
         views.retain(|id, _| self.judges.live(id).is_some());
         self.refusals.take_up(&probes)
     }
@@ -159,6 +165,10 @@ impl Evaluate {
             .collect();
         let rules = self.judges.judge(&Counted(&self.metrics), &ran, at).await;
         for round in &rules {
+            if let (Some(new), Some(recorder)) = (self.values.take(round), &self.recorder) {
+                let samples = new.iter().map(|(series, value)| (series, *value));
+                recorder.record(&kept_as(&round.rule), at, samples);
+            }
             if let Some(live) = self.judges.live(&round.rule) {
                 views.insert(round.rule.clone(), view(live, round, at));
             }

@@ -37,6 +37,7 @@ mod report;
 mod shown;
 // Hands.
 mod deliver;
+mod recorded;
 mod recover;
 // Words for people.
 pub mod render;
@@ -161,6 +162,7 @@ pub fn spawn(parts: Parts) -> Running {
     let evaluate = evaluate::Evaluate {
         judges: judges::Judges::new(history, memories, active),
         refusals: refused::Refusals::default(),
+        values: recorded::Recorded::default(),
         recorder,
         pasts,
         recorded: MetricsHealth::default(),

@@ -23,6 +23,7 @@ pub mod metrics;
 mod migrate;
 mod query;
 mod reader;
+mod records;
 mod ring;
 mod rows;
 mod state;

@@ -1,6 +1,7 @@
 //! The rows of `state.db`: all of them into memory, and each change back.
 
 use super::event::StoredEvent;
+use super::records::Records;
 use super::state::{Commit, SavedClock};
 use rusqlite::{Connection, TransactionBehavior, params};
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use watchfire_engine::effect::Table;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Mirror {
     /// The engine's rows.
-    pub records: BTreeMap<(Table, String), String>,
+    pub records: Records,
     /// Plugins' own values, by id and key.
     pub plugin_state: BTreeMap<(String, String), Vec<u8>>,
     /// The clocks at the last commit.
@@ -30,11 +31,10 @@ impl Mirror {
     /// Takes a commit in, its events aside.
     pub(super) fn apply(&mut self, commit: &Commit) {
         for change in &commit.records {
-            let key = (change.table, change.key.clone());
             match &change.body {
-                Some(body) => self.records.insert(key, body.clone()),
-                None => self.records.remove(&key),
-            };
+                Some(body) => self.records.put(change.table, &change.key, body),
+                None => self.records.delete(change.table, &change.key),
+            }
         }
         for (id, key, value) in &commit.plugin_state {
             let key = (id.clone(), key.clone());
@@ -80,8 +80,8 @@ pub(super) fn rewrite<'a>(
         tx.execute(&format!("DELETE FROM {}", table.name()), [])?;
     }
     tx.execute("DELETE FROM plugin_state", [])?;
-    for ((table, key), body) in &mirror.records {
-        put_record(&tx, *table, key, Some(body))?;
+    for (table, key, body) in mirror.records.iter() {
+        put_record(&tx, table, key, Some(body))?;
     }
     for ((id, key), value) in &mirror.plugin_state {
         put_plugin_state(&tx, id, key, Some(value))?;
@@ -121,9 +121,7 @@ pub(super) fn read(conn: &Connection) -> rusqlite::Result<Mirror> {
         while let Some(row) = rows.next()? {
             // One rotten row is not worth the others.
             match (text(row, 0), text(row, 1)) {
-                (Some(key), Some(body)) => {
-                    mirror.records.insert((table, key), body);
-                }
+                (Some(key), Some(body)) => mirror.records.put(table, &key, &body),
                 _ => unreadable += 1,
             }
         }

@@ -254,8 +254,9 @@ impl StateStore {
             lost: mirror.lost,
             ..Opened::default()
         };
-        for ((table, key), body) in mirror.records {
-            opened.rows.push((table, key, body));
+        for (table, key, body) in mirror.records.iter() {
+            let row = (table, key.to_owned(), body.to_owned());
+            opened.rows.push(row);
         }
         for ((id, key), value) in mirror.plugin_state {
             opened

@@ -182,6 +182,26 @@ fn what_was_never_there_takes_no_place() {
 }
 
 #[test]
+fn a_place_that_others_wait_for_is_counted_down_over_a_restart() {
+    let mut policy = policy();
+    policy.rules[0].max_instances = 1;
+    let mut engine = Engine::new(policy);
+    engine.feed(0, round(vec![shows("0", HEALTHY)]));
+    let mut missing = |at| {
+        let both = vec![absent("0"), shows("1", CRITICAL)];
+        let effects = engine.feed(at, round(both));
+        if at == 20 {
+            engine.restart(25);
+        }
+        let mut told = effects.sends.iter();
+        told.any(|send| send.notification.alerts[0].rule.as_str() == "cpu")
+    };
+    // Twice absent; the first round after a restart counts nothing; the third time frees the place.
+    let told: Vec<bool> = [10, 20, 30, 40, 50].into_iter().map(&mut missing).collect();
+    assert_eq!(told, [false, false, false, true, false]);
+}
+
+#[test]
 fn what_was_pushed_and_is_over_is_not_awaited_after_a_restart() {
     let mut policy = policy();
     // The ring of changes keeps it in memory.

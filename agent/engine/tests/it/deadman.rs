@@ -170,3 +170,27 @@ fn nor_in_the_first_round_after_a_suspend_of_more_than_a_minute() {
         );
     }
 }
+
+#[test]
+fn what_appears_takes_the_place_of_the_word_that_nothing_was_seen() {
+    let mut policy = policy();
+    policy.rules[0].absent = Some(secs(60));
+    policy.rules[0].max_instances = 1;
+    let mut engine = Engine::new(policy);
+    let rounds = vec![
+        (0, round(Vec::new())),
+        (70, round(Vec::new())),
+        (80, round(vec![shows("0", CRITICAL)])),
+    ];
+    assert_eq!(
+        states(&mut engine, rounds),
+        [
+            is(0, ""),
+            is(70, "firing:critical"),
+            is(80, "firing:critical")
+        ]
+    );
+    let alerts = engine.state.alerts();
+    let ours = alerts.iter().find(|a| a.instance.rule.as_str() == "cpu");
+    assert_eq!(ours.map(|a| a.instance.clone()), Some(instance("0")));
+}

@@ -27,6 +27,7 @@ pub(crate) struct RawRule {
     pub(crate) labels: Vec<(At<String>, String)>,
     pub(crate) max_instances: Option<usize>,
     pub(crate) detect_within: Option<At<Duration>>,
+    pub(crate) record: Option<At<String>>,
     pub(crate) summary: Option<Arc<str>>,
     pub(crate) runbook: Option<Arc<str>>,
     pub(crate) dashboard: Option<Arc<str>>,
@@ -109,6 +110,7 @@ pub(super) fn rule(table: &Table<'_, '_>) -> Option<RawRule> {
         labels: super::labels(table, "labels"),
         max_instances: max_instances(table),
         detect_within: table.duration("detect_within"),
+        record: metric_name(table, "record"),
         summary: super::template(table, "summary"),
         runbook: shared(table.string("runbook")),
         dashboard: shared(table.string("dashboard")),
@@ -149,6 +151,7 @@ fn judge(table: &Table<'_, '_>) -> Option<RawJudge> {
             "config",
             "absent",
             "on_missing",
+            "record",
         ],
         "has no meaning in a rule that combines others",
         "remove it, or remove all/any/none",
@@ -250,7 +253,15 @@ fn input(table: &Table<'_, '_>, name: &str) -> Option<RawInput> {
 
 /// `metric` of an input.
 fn metric(table: &Table<'_, '_>) -> Option<At<String>> {
-    let metric = table.get("metric").and_then(|entry| {
+    let metric = metric_name(table, "metric");
+    if !table.has("metric") {
+        table.missing("metric", "write metric = \"…\"");
+    }
+    metric
+}
+
+fn metric_name(table: &Table<'_, '_>, key: &'static str) -> Option<At<String>> {
+    table.get(key).and_then(|entry| {
         let metric = entry.string()?;
         if !is_metric_name(&metric.value) {
             let help = if metric.value.contains('{') {
@@ -265,11 +276,7 @@ fn metric(table: &Table<'_, '_>) -> Option<At<String>> {
             return None;
         }
         Some(metric)
-    });
-    if !table.has("metric") {
-        table.missing("metric", "write metric = \"…\"");
-    }
-    metric
+    })
 }
 
 /// `match` of an input.

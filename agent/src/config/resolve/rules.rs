@@ -51,9 +51,36 @@ pub(super) fn rules(
         })
         .collect();
     composites(context, &kept);
+    recorded(context, &kept);
     kept.iter()
         .map(|rule| one(context, raw, rule, probes))
         .unzip()
+}
+
+/// A rule that reads what another records would never be judged: only what probes yield makes a round.
+fn recorded(context: &Context<'_>, rules: &[&RawRule]) {
+    for rule in rules {
+        let RawJudge::Component { inputs, .. } = &rule.judge else {
+            continue;
+        };
+        for input in inputs {
+            let name = &input.metric.value;
+            let by = rules
+                .iter()
+                .find(|other| other.record.as_ref().is_some_and(|of| of.value == *name));
+            if let Some(by) = by {
+                context.reader.mistake(
+                    input.metric.at,
+                    &format!("rule[{}].metric", rule.id.value),
+                    format!(
+                        "{name:?} is what the rule {:?} records, and rules read what probes yield",
+                        by.id.value
+                    ),
+                    "read what that rule reads, or give `record` a name of its own",
+                );
+            }
+        }
+    }
 }
 
 fn in_pack(context: &Context<'_>, rule: &RawRule) -> bool {
@@ -115,6 +142,7 @@ fn one(
         summary: rule.summary.clone(),
         runbook: rule.runbook.clone(),
         dashboard: rule.dashboard.clone(),
+        record: rule.record.as_ref().map(|name| name.value.as_str().into()),
         detect_within: rule.detect_within.as_ref().map(|d| d.value),
         origin: context.files.origin(rule.id.at),
     };

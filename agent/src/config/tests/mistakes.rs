@@ -371,3 +371,20 @@ fn the_interpreter_is_asked_for_only_where_there_is_one() {
         );
     }
 }
+
+#[test]
+fn what_a_rule_records() {
+    check(
+        "[[rule]]\nid = \"a\"\nmetric = \"m\"\nrecord = \"a b\"\n[[rule]]\nid = \"b\"\nall = [\"a\"]\nrecord = \"c\"\n",
+        &[
+            "4:10 `record` \"a b\" cannot be the name of a metric | use letters, digits, `_` and `:`, no digit first",
+            "8:1 `record` has no meaning in a rule that combines others | remove it, or remove all/any/none",
+        ],
+    );
+    check(
+        "[[rule]]\nid = \"a\"\nmetric = \"m\"\nrecord = \"left\"\n[[rule]]\nid = \"b\"\nmetric = \"left\"\n",
+        &[
+            "7:10 \"left\" is what the rule \"a\" records, and rules read what probes yield | read what that rule reads, or give `record` a name of its own",
+        ],
+    );
+}

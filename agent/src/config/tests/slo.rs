@@ -96,3 +96,10 @@ fn mistakes_are_told_with_what_to_write() {
         ],
     );
 }
+
+#[test]
+fn what_is_left_of_the_budget_can_be_recorded() {
+    let text = "config = { value = \"budget\" }\nrecord = \"budget_left_ratio\"\n";
+    let rule = rule(&format!("{SLO} }}\n{text}"));
+    assert_eq!(rule.record.as_deref(), Some("budget_left_ratio"));
+}

@@ -174,13 +174,15 @@ impl Agent {
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM, and its exit code.
+    /// SIGTERM, and its exit code; every stage has ended by itself.
     pub fn terminate(mut self) -> Option<i32> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let until = now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                let log = self.log();
+                assert!(!log.contains("did not end in time"), "{log}");
                 return status.code();
             }
             assert!(now() < until, "the agent did not end");
