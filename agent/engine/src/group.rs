@@ -9,7 +9,7 @@ use crate::reconcile::Named;
 use crate::turn::{Turn, is_due};
 use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Alerts in one message at most; the rest is counted.
@@ -376,11 +376,11 @@ impl Turn<'_> {
             }
         }
         // What is over in the order of the file, too.
-        let place = |cover: &Cover| {
-            let mut all = members.iter();
-            let member = all.find(|member| member.fingerprint == cover.alert);
-            member.map_or(usize::MAX, |member| member.place)
-        };
+        let places: HashMap<Fingerprint, usize> = members
+            .iter()
+            .map(|member| (member.fingerprint, member.place))
+            .collect();
+        let place = |cover: &Cover| places.get(&cover.alert).copied().unwrap_or(usize::MAX);
         covers[content.firing.len()..].sort_by_cached_key(place);
         let resolved = covers.len() - content.firing.len();
         let alerts = covers.iter().filter_map(|cover| {
