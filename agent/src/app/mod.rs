@@ -56,7 +56,9 @@ pub fn run(options: RunOptions) -> Result<(), Failure> {
         .enable_all()
         .max_blocking_threads(4)
         .build()?;
-    runtime.block_on(start(options))
+    let ended = runtime.block_on(start(options));
+    crate::telemetry::flush_log();
+    ended
 }
 
 /// The configuration to start with, and what went before it.

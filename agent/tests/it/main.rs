@@ -15,6 +15,7 @@ mod hostile;
 mod hours;
 mod layering;
 mod lock;
+mod log_reader;
 mod operators;
 mod outage;
 mod packs;
