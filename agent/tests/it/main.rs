@@ -29,6 +29,7 @@ mod shipped;
 mod shown;
 mod sigkill;
 mod stock_rules;
+mod stop;
 #[expect(
     dead_code,
     unreachable_pub,
