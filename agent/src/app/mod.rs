@@ -5,6 +5,7 @@ mod events;
 mod heartbeat;
 mod plugin_state;
 mod service;
+mod signals;
 mod status;
 mod vitals;
 
@@ -25,7 +26,6 @@ use crate::telemetry::metrics::Metrics;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use watchfire_engine::input::{Condition, Input};
@@ -72,6 +72,7 @@ struct Beginning {
 }
 
 async fn start(options: RunOptions) -> Result<(), Failure> {
+    let mut signals = signals::Signals::listen()?;
     let environment = environment(&options)?;
     let Beginning {
         config,
@@ -135,7 +136,16 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
         notices: notices.clone(),
         requests,
     };
-    let (reloader, generation) = Reloader::start(setup).await;
+    let (reloader, generation) = tokio::select! {
+        biased;
+        () = signals.end() => {
+            // Nothing runs yet but the store.
+            tracing::info!("watchfire stops");
+            store.close().await;
+            return Ok(());
+        }
+        started = Reloader::start(setup) => started,
+    };
     let mut engine = engine;
     if opened.lost.is_some() {
         forget_all(&mut engine, &generation.borrow(), now);
@@ -222,7 +232,7 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
     let service = service::Service::of_process();
     service.ready();
     tokio::select! {
-        ended = wait_for_end(&ask_reload) => ended?,
+        () = signals.end_or_reload(&ask_reload) => {}
         () = service.live(&api) => {}
     }
 
@@ -528,30 +538,6 @@ async fn clean_up(store: StateStore, clock: Clock, generation: watch::Receiver<A
             Err(error) => {
                 let error = crate::error::chain(&error);
                 tracing::warn!(error, "old events could not be deleted");
-            }
-        }
-    }
-}
-
-/// Returns on SIGTERM or SIGINT; SIGHUP asks for a look at all files.
-async fn wait_for_end(reload: &mpsc::Sender<crate::plugin::Request>) -> Result<(), Failure> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => {
-                let (reply, report) = oneshot::channel();
-                // A look that is asked for already will see the same files.
-                if reload.try_send(reply).is_ok() {
-                    tokio::spawn(async move {
-                        if let Ok(report) = report.await {
-                            tracing::info!(generation = report.generation, changed = report.changed, "looked at all files");
-                        }
-                    });
-                }
             }
         }
     }
