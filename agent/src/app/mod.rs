@@ -1,6 +1,7 @@
 //! The whole agent: builds every part in one straight function, starts them in order, stops them in
 //! reverse. The only place that knows all parts.
 
+mod doors;
 mod events;
 mod heartbeat;
 mod plugin_state;
@@ -200,10 +201,10 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
             generation.clone(),
             history.clone(),
         )),
-        token: api::Token::load_or_create(&config.agent.data_dir)?,
+        token: doors::token(&config.agent.data_dir)?,
     });
     let (stop_doors, doors_stop) = watch::channel(false);
-    let doors = open_doors(&config, &api, &doors_stop).await?;
+    let doors = doors::open(&config, &api, &doors_stop).await?;
 
     let side = vec![
         tokio::spawn(reloader.run()),
@@ -424,37 +425,6 @@ async fn tell_lost_state(notices: &mpsc::Sender<Notice>, reason: &str) {
     };
     // The alert stage outlives this call.
     let _ = notices.send(Notice::Condition(condition)).await;
-}
-
-async fn open_doors(
-    config: &Config,
-    api: &Api,
-    stop: &watch::Receiver<bool>,
-) -> Result<Vec<(&'static str, JoinHandle<()>)>, Failure> {
-    let stopped = |mut stop: watch::Receiver<bool>| async move {
-        // A dropped sender is a stop as well.
-        let _ = stop.wait_for(|stop| *stop).await;
-    };
-    let mut doors = Vec::new();
-    let unix = api::bind_unix(&config.api.socket).await?;
-    doors.push((
-        "socket",
-        tokio::spawn(api::serve(api.clone(), unix, stopped(stop.clone()))),
-    ));
-    if let Some(listen) = config.api.listen {
-        let tcp = api::bind_tcp(listen).await.map_err(|error| {
-            Failure::failed(format!(
-                "{}; write another address with --listen or under [api] listen, or \"\" for none",
-                crate::error::chain(&error)
-            ))
-        })?;
-        tracing::info!(address = %listen, "the API listens");
-        doors.push((
-            "http",
-            tokio::spawn(api::serve(api.clone(), tcp, stopped(stop.clone()))),
-        ));
-    }
-    Ok(doors)
 }
 
 /// Persists each configuration that went live as the last good one, and lets the log and the API follow.

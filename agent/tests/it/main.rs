@@ -8,6 +8,7 @@ mod containment;
 mod crash;
 mod dependencies;
 mod documented;
+mod full_disk;
 mod fuzzed;
 mod golden;
 mod history;
