@@ -8,6 +8,7 @@ mod containment;
 mod crash;
 mod dependencies;
 mod documented;
+mod full_disk;
 mod fuzzed;
 mod golden;
 mod history;
@@ -15,6 +16,7 @@ mod hostile;
 mod hours;
 mod layering;
 mod lock;
+mod log_reader;
 mod operators;
 mod outage;
 mod packs;
@@ -28,6 +30,7 @@ mod shipped;
 mod shown;
 mod sigkill;
 mod stock_rules;
+mod stop;
 #[expect(
     dead_code,
     unreachable_pub,
