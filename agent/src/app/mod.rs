@@ -365,7 +365,7 @@ fn code_cache(data_dir: &Path) -> Option<CodeCache> {
 /// Conditions of the process before that nobody will end: what it said of its store, its state and its
 /// own vitals, and refusals of plugins that are gone.
 fn conditions_over(state: &State, generation: &Generation) -> Vec<Condition> {
-    let refused = |name: &str| generation.plugins.rejection(name).is_some();
+    let refused = |name: &str| crate::plugin::notice::is_amiss(generation, name);
     let alerts = state.alerts();
     let over = alerts.iter().filter(|view| {
         let labels = &view.instance.labels;
