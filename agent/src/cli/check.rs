@@ -94,7 +94,7 @@ pub(super) fn check(args: &Args, global: &Global) -> Result<(), Failure> {
                 )
             }
         });
-        if let Some(reason) = unasked {
+        if let Some(reason) = unasked.filter(|_| !summary.is_empty()) {
             let reason = crate::telemetry::printable(&reason);
             text.push_str(&format!(
                 "the components were not asked whether they take their tables: {reason}\n"
