@@ -26,6 +26,10 @@ const SAMPLES_MAX: usize = 20;
 /// How long evaluate may take to say the latest values; a round is shorter.
 const SAMPLES_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Digits of a fingerprint that may stand for it: of a thousand alerts, 4 tell most from each other; fewer are
+/// sooner a slip than a choice.
+const DIGITS_MIN: usize = 4;
+
 /// `?text=…`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,7 +65,10 @@ pub(super) async fn find(
                     .iter()
                     .all(|f| f["fingerprint"] != known["fingerprint"])
             };
-            let known: Vec<Value> = known.into_iter().filter(new).collect();
+            let known = known.into_iter().filter(new);
+            // The store takes any beginning.
+            let known = known.filter(|known| is_named(known, &text) || is_beginning(known, &text));
+            let known: Vec<Value> = known.collect();
             found.extend(known.into_iter().map(|mut known| {
                 known["state"] = "ok".into();
                 known
@@ -71,13 +78,31 @@ pub(super) async fn find(
         Err(_) if !found.is_empty() => {}
         Err(error) => return error.into_response(),
     }
+    // Who says a rule's or an alert's name means it, even where a fingerprint happens to begin so.
+    let config = api.config.borrow().clone();
+    let is_rule = |rule: &RulePolicy| rule.id.as_str() == text;
+    if config.policy.rules.iter().any(is_rule) || found.iter().any(|found| is_named(found, &text)) {
+        found.retain(|found| is_named(found, &text));
+    }
     Json(json!({ "alerts": found })).into_response()
 }
 
 fn is_meant(alert: &AlertView, text: &str) -> bool {
     let instance = &alert.instance;
-    let prefix = text.len() >= 4 && instance.fingerprint.to_string().starts_with(text);
+    let prefix = text.len() >= DIGITS_MIN && instance.fingerprint.to_string().starts_with(text);
     prefix || instance.to_string() == text || instance.rule.as_str() == text
+}
+
+/// Whether the text is the alert's name, or its rule's.
+fn is_named(found: &Value, text: &str) -> bool {
+    let name = found["alert"].as_str().unwrap_or_default();
+    name == text || name.split('{').next() == Some(text)
+}
+
+/// Whether the text is enough of the beginning of the alert's fingerprint.
+fn is_beginning(found: &Value, text: &str) -> bool {
+    let fingerprint = found["fingerprint"].as_str().unwrap_or_default();
+    text.len() >= DIGITS_MIN && fingerprint.starts_with(text)
 }
 
 /// The body of an acknowledgement.
@@ -246,7 +271,7 @@ fn rule_json(policy: &RulePolicy, origin: Option<&str>) -> Value {
     })
 }
 
-async fn families(api: &Api) -> Vec<FamilyView> {
+pub(super) async fn families(api: &Api) -> Vec<FamilyView> {
     let (reply, answer) = oneshot::channel();
     let ask = async {
         api.views.series.send(reply).await.ok()?;

@@ -7,12 +7,15 @@
 use super::Api;
 use super::shape::{self, seconds, time, time_or_null};
 use crate::pipeline::view::standing_after;
+use crate::plugin::{UseState, UseStatus};
+use crate::sandbox::types::Kind;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use watchfire_engine::effect::AlertView;
 use watchfire_engine::model::Severity;
 
@@ -146,6 +149,11 @@ pub(super) async fn events(State(api): State<Api>) -> Json<Value> {
     let metrics = &api.metrics;
     let mean = |sum: f64, count: u64| (count > 0).then(|| sum / count as f64);
     let alerts = api.views.alerts.borrow().clone();
+    let (runs, idle) = {
+        let status = api.status.borrow();
+        let idle = status.uses.iter().filter(|used| is_idle(used)).count();
+        (status.runs, idle)
+    };
     Json(json!({
         "timestamp": shape::now(),
         "uptime_seconds": uptime,
@@ -168,10 +176,11 @@ pub(super) async fn events(State(api): State<Api>) -> Json<Value> {
             "probe_lateness_mean_seconds": mean(metrics.probe_lateness.sum(), metrics.probe_lateness.count()),
         },
         "handlers": {
-            "probes": api.views.probes.borrow().len(),
-            "rules": api.views.rules.borrow().len(),
-            "notifiers": api.views.notifiers.borrow().len(),
-            "recoveries": api.views.recovery.borrow().procedures.len(),
+            "probes": runs.probes,
+            "rules": runs.rules,
+            "notifiers": runs.notifiers,
+            "recoveries": runs.recoveries,
+            "not_running": idle,
         },
         "deliveries_running": api.views.notifiers.borrow().iter().map(|n| n.running).sum::<usize>(),
         "recoveries_running": api.views.recovery.borrow().running.len(),
@@ -267,9 +276,64 @@ impl Api {
         part
     }
 
-    /// Every part, every probe, rule, notifier and procedure.
+    /// Tables that no view shows: those that do not run, for want of their plugin or because it said no, and
+    /// rules that no round has judged yet.
+    fn not_shown(&self) -> Vec<Component> {
+        let status = self.status.borrow().clone();
+        let rules = self.views.rules.borrow().clone();
+        let judged: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
+        let part = |used: &UseStatus| {
+            let (kind, id) = (used.kind.table(), &*used.id);
+            if is_idle(used) {
+                let why = used.state.reason().unwrap_or_default();
+                let message = format!("{}, does not run: {why}", used.state.name());
+                return Some(Component::new(kind, id, Some(message)));
+            }
+            (used.kind == Kind::Rule && !judged.contains(id)).then(|| Component {
+                status: Health::Unknown,
+                message: Some("not judged yet".to_owned()),
+                ..Component::new(kind, id, None)
+            })
+        };
+        status.uses.iter().filter_map(part).collect()
+    }
+
+    /// Alerts that fire of rules that are no part: the agent's own, and rules that combine others.
+    fn other_alerts(&self, shown: &[Component]) -> Vec<Component> {
+        let alerts = self.views.alerts.borrow().clone();
+        let rules = shown.iter().filter(|part| part.kind == "rule");
+        let rules: BTreeSet<&str> = rules.map(|part| part.name.as_str()).collect();
+        let mut worst: BTreeMap<&str, (&AlertView, usize)> = BTreeMap::new();
+        for alert in &alerts.alerts {
+            let rule = alert.instance.rule.as_str();
+            if alert.severity.is_none() || rules.contains(rule) {
+                continue;
+            }
+            let (most, count) = worst.entry(rule).or_insert((alert, 0));
+            *count += 1;
+            if alert.severity > most.severity {
+                *most = alert;
+            }
+        }
+        let part = |(rule, (alert, count)): (&str, (&AlertView, usize))| {
+            let mut message = words(alert);
+            if count > 1 {
+                message.push_str(&format!(" (and {} more)", count - 1));
+            }
+            Component {
+                status: alert.severity.map_or(Health::Healthy, Health::of),
+                value: alert.snapshot.value,
+                threshold: alert.snapshot.limit,
+                ..Component::new("alert", rule, Some(message))
+            }
+        };
+        worst.into_iter().map(part).collect()
+    }
+
+    /// Every part, every probe, rule, notifier and procedure, and alerts of nothing of these.
     fn components(&self) -> Vec<Component> {
         let mut all = self.parts();
+        all.extend(self.not_shown());
         for probe in self.views.probes.borrow().iter() {
             let mut component = Component::new("probe", probe.id.as_str(), probe.error.clone());
             if probe.last_run.is_none() && probe.error.is_none() {
@@ -296,19 +360,7 @@ impl Api {
                 component.status = alert.severity.map_or(component.status, Health::of);
                 component.value = alert.snapshot.value.or(component.value);
                 component.threshold = alert.snapshot.limit.or(component.threshold);
-                let note = alert.snapshot.note.clone();
-                let fallback = || {
-                    let since = time(alert.since);
-                    format!(
-                        "{} is {} since {}",
-                        alert.instance,
-                        alert.state,
-                        since.as_str().unwrap_or("?")
-                    )
-                };
-                component
-                    .message
-                    .get_or_insert_with(|| note.unwrap_or_else(fallback));
+                component.message.get_or_insert_with(|| words(alert));
             }
             all.push(component);
         }
@@ -332,6 +384,27 @@ impl Api {
             }
             all.push(component);
         }
+        let others = self.other_alerts(&all);
+        all.extend(others);
         all
     }
+}
+
+/// Whether a table does not run at all.
+fn is_idle(used: &UseStatus) -> bool {
+    matches!(used.state, UseState::Waiting(_) | UseState::Rejected(_))
+}
+
+/// An alert in one line.
+fn words(alert: &AlertView) -> String {
+    let plain = || {
+        let since = time(alert.since);
+        format!(
+            "{} is {} since {}",
+            alert.instance,
+            alert.state,
+            since.as_str().unwrap_or("?")
+        )
+    };
+    alert.snapshot.note.clone().unwrap_or_else(plain)
 }

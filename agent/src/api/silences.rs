@@ -3,6 +3,7 @@
 
 use super::shape::{Time, time};
 use super::{Api, order, problem};
+use crate::config;
 use crate::pipeline::view::Order;
 use axum::Json;
 use axum::body::Bytes;
@@ -12,10 +13,12 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use watchfire_engine::effect::AlertView;
 use watchfire_engine::input::{CommandKind, LabelTest, Silence};
-use watchfire_engine::model::WallTime;
+use watchfire_engine::model::{Labels, Severity, WallTime};
 use watchfire_engine::silence::{KeptSilence, SilenceStanding};
 
 /// Hexadecimal digits of an id that we make: short enough to be typed, and 4 billion of them.
@@ -113,6 +116,9 @@ pub(super) async fn add(State(api): State<Api>, body: Bytes) -> Response {
             Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
         }
     }
+    if let Err(refusal) = can_match(&api, &labels).await {
+        return problem(StatusCode::BAD_REQUEST, &refusal);
+    }
     let idle = new
         .expire_when_idle_seconds
         .map(Duration::try_from_secs_f64);
@@ -142,10 +148,118 @@ pub(super) async fn add(State(api): State<Api>, body: Bytes) -> Response {
         on_resolve: new.expire_on_resolve,
         idle,
     };
+    let idle_now = mutes_nothing(&api, &silence);
     match take_in(&api, silence).await {
-        Ok(id) => Json(json!({ "id": id })).into_response(),
+        Ok(id) => Json(json!({ "id": id, "mutes_nothing_now": idle_now })).into_response(),
         Err(refusal) => refusal,
     }
+}
+
+/// Refuses tests that no alert can ever pass: of a severity that does not exist, and of a label that nobody
+/// has where one is called nearly so.
+async fn can_match(api: &Api, tests: &[LabelTest]) -> Result<(), String> {
+    for test in tests {
+        let passes = |severity: &Severity| crate::matcher::passes(test, severity.name());
+        // The contrary of what does not exist is always true, and as little meant.
+        let exists = test.regex || test.value.is_empty() || test.value.parse::<Severity>().is_ok();
+        if *test.name == *"severity" && !(exists && Severity::ALL.iter().any(passes)) {
+            let test = crate::matcher::written(test);
+            return Err(format!(
+                "{test} is true of no alert: severities are low, warning, high and critical"
+            ));
+        }
+    }
+    // Before the first round nobody knows which labels there are.
+    if api.views.pipeline.borrow().last_round.is_none() {
+        return Ok(());
+    }
+    let known = labels(api);
+    for test in tests {
+        let names = known.iter().map(|name| &**name);
+        if !known.contains(&test.name)
+            && let Some(meant) = config::nearest(&test.name, names)
+            && !of_series(api, &test.name).await
+        {
+            return Err(format!(
+                "no alert, rule or series has a label {:?}: did you mean {meant:?}?",
+                &*test.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a collected series has that label.
+async fn of_series(api: &Api, label: &str) -> bool {
+    let families = super::alerts::families(api).await;
+    let mut points = families.iter().flat_map(|family| &family.points);
+    points.any(|(series, _)| series.labels.get(label).is_some())
+}
+
+/// Labels that an alert has, or could have of its rule.
+fn labels(api: &Api) -> BTreeSet<Arc<str>> {
+    let config = api.config.borrow().clone();
+    let alerts = api.views.alerts.borrow().clone();
+    let mut known: BTreeSet<Arc<str>> = ["alertname", "rule", "severity", "host"]
+        .into_iter()
+        .map(Arc::from)
+        .collect();
+    let of = |labels: &Labels| {
+        labels
+            .iter()
+            .map(|(name, _)| Arc::from(name))
+            .collect::<Vec<Arc<str>>>()
+    };
+    known.extend(of(&config.agent.labels));
+    for alert in &alerts.alerts {
+        known.extend(of(&alert.instance.labels));
+    }
+    for rule in &config.policy.rules {
+        known.extend(of(&rule.labels));
+    }
+    for by in config.rules.iter().filter_map(|rule| rule.by.as_ref()) {
+        known.extend(by.iter().cloned());
+    }
+    known
+}
+
+/// Whether no alert that there is passes it, and it names no rule of the configuration.
+fn mutes_nothing(api: &Api, silence: &Silence) -> bool {
+    let config = api.config.borrow().clone();
+    let fits = |rule: &str| {
+        let mut patterns = silence.rules.iter();
+        patterns.any(|pattern| match pattern.strip_suffix('*') {
+            Some(start) => rule.starts_with(start),
+            None => **pattern == *rule,
+        })
+    };
+    if config
+        .policy
+        .rules
+        .iter()
+        .any(|rule| fits(rule.id.as_str()))
+    {
+        return false;
+    }
+    let alerts = api.views.alerts.borrow().clone();
+    let passes = |alert: &AlertView, test: &LabelTest| {
+        let rule = alert.instance.rule.as_str();
+        let labels = &alert.instance.labels;
+        let own = labels
+            .get(&test.name)
+            .or(config.agent.labels.get(&test.name));
+        let value = own.unwrap_or(match &*test.name {
+            "alertname" | "rule" => rule,
+            "severity" => alert.snapshot.severity.name(),
+            "host" => &config.agent.host,
+            _ => "",
+        });
+        crate::matcher::passes(test, value)
+    };
+    !alerts.alerts.iter().any(|alert| {
+        (silence.rules.is_empty() || fits(alert.instance.rule.as_str()))
+            && silence.labels.iter().all(|test| passes(alert, test))
+    })
 }
 
 /// Makes an id where there is none, and hands the silence to the alert stage.

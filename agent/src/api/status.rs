@@ -1,5 +1,6 @@
 //! What the program tells of itself beside the views of the stages; filled by whoever wires the parts.
 
+use crate::plugin::generation::{Counts, UseStatus};
 use crate::telemetry::accounts::Account;
 use serde::{Deserialize, Serialize};
 use watchfire_engine::model::WallTime;
@@ -15,6 +16,10 @@ pub struct AgentStatus {
     pub config_refused: Option<Refusal>,
     /// Why changes of files are found by rescans only; none: they are watched.
     pub watch_degraded: Option<String>,
+    /// How many tables run.
+    pub runs: Counts,
+    /// Every table that uses a plugin, running or not.
+    pub uses: Vec<UseStatus>,
     /// All components, by name.
     pub plugins: Vec<PluginStatus>,
 }
@@ -51,6 +56,8 @@ pub struct PluginStatus {
     pub loaded_at: Option<WallTime>,
     /// Whether a version of it serves calls.
     pub running: bool,
+    /// Its file is gone from the plugin folder; it serves until the next restart.
+    pub file_removed: bool,
     /// A newer file that was refused; the version before goes on.
     pub rejected: Option<Rejection>,
     /// Why calls are withheld for now.

@@ -18,7 +18,7 @@ use crate::error::Failure;
 use crate::pipeline;
 use crate::plugin::cache::CodeCache;
 use crate::plugin::compile::Compiler;
-use crate::plugin::{Generation, Notice, Reloader, Setup, UseState, ward};
+use crate::plugin::{Generation, Notice, Reloader, Setup, ward};
 use crate::sandbox::{self, HostConfig, HostServices, Sandbox, SandboxSettings, TracingLog};
 use crate::store::metrics::Recording;
 use crate::store::{KeepMetrics, OpenError, Opened, Recorder, RecorderView, StateStore};
@@ -394,11 +394,7 @@ fn code_cache(data_dir: &Path) -> Option<CodeCache> {
 /// own vitals, refusals of plugins that are gone or in use no more, and probes that were
 /// removed while no agent ran.
 fn conditions_over(state: &State, generation: &Generation) -> Vec<Condition> {
-    let refused = |name: &str| {
-        let mut uses = generation.status.iter();
-        generation.plugins.rejection(name).is_some()
-            || uses.any(|one| &*one.plugin == name && matches!(one.state, UseState::Rejected(_)))
-    };
+    let refused = |name: &str| crate::plugin::notice::is_amiss(generation, name);
     let alerts = state.alerts();
     let over = alerts.iter().filter(|view| {
         let labels = &view.instance.labels;

@@ -89,6 +89,8 @@ fn status(
             since: view.snapshot.started_at,
         }),
         watch_degraded: meta("watchfire_watch_degraded").map(words),
+        runs: generation.counts(),
+        uses: generation.status.clone(),
         plugins: generation
             .plugins
             .plugins
@@ -126,6 +128,7 @@ fn one(
             .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         loaded_at: running.map(|installed| installed.loaded_at),
         running: running.is_some(),
+        file_removed: plugin.removed,
         rejected: plugin.rejected.as_ref().map(|rejection| Rejection {
             sha256: rejection.sha256.as_ref().map(|digest| hex(digest)),
             reason: rejection.reason.to_string(),

@@ -28,9 +28,17 @@ pub(super) fn one(text: &str, candidates: &[Value]) -> Result<Value, Failure> {
         }
     }
     match candidates {
-        [] => Err(Failure::failed(format!(
-            "no alert is called {text:?}: `watchfire alerts --all` lists those that are not ok, `watchfire incident` those that were"
-        ))),
+        [] => {
+            let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let short = if digits && (1..4).contains(&text.len()) {
+                "; of a fingerprint, write 4 digits at least"
+            } else {
+                ""
+            };
+            Err(Failure::failed(format!(
+                "no alert is called {text:?}: `watchfire alerts --all` lists those that are not ok, `watchfire incident` those that were{short}"
+            )))
+        }
         [one] => Ok(one.clone()),
         several => {
             let mut words = format!("{text:?} may mean several alerts; name one of them:");
@@ -88,7 +96,10 @@ mod tests {
         let both = [of("a{x=\"1\"}", "pending"), of("a{x=\"2\"}", "pending")];
         let words = one("a", &both).unwrap_err().text;
         assert!(words.contains("01234567  a{x=\"2\"}  pending"), "{words}");
-        assert!(one("a", &[]).unwrap_err().text.contains("watchfire alerts"));
+        let none = |text: &str| one(text, &[]).unwrap_err().text;
+        assert!(none("a").contains("watchfire alerts"));
+        assert!(none("a").ends_with("4 digits at least"));
+        assert!(!none("cpu").contains("digits"));
         assert_eq!(encoded("a{b=\"c d\"}"), "a%7Bb%3D%22c%20d%22%7D");
     }
 }

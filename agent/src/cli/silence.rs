@@ -116,20 +116,27 @@ fn add(args: &Add, global: &Global) -> Result<(), Failure> {
     let document = document(args, jiff::Timestamp::now())?;
     let client = Client::find(global)?;
     let screen = Screen::of_stdout(global.json);
-    let (id, silences) = Client::block_on(async {
+    let (id, idle, silences) = Client::block_on(async {
         let answer = client.post("/api/v1/silences", &document).await?;
         let silences = client.get("/api/v1/silences").await?;
-        Ok((answer["id"].clone(), silences))
+        let idle = answer["mutes_nothing_now"] == true;
+        Ok((answer["id"].clone(), idle, silences))
     })?;
     let mut all = silences["silences"].as_array().into_iter().flatten();
     let added = all.find(|silence| silence["id"] == id);
-    let added = added.cloned().unwrap_or_else(|| json!({ "id": id }));
+    let mut added = added.cloned().unwrap_or_else(|| json!({ "id": id }));
+    added["mutes_nothing_now"] = idle.into();
     if global.json {
         return screen.print_json(&added);
     }
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let nothing = if idle {
+        "it mutes nothing now: no alert is as it says, and no rule is called so\n"
+    } else {
+        ""
+    };
     screen.print(&format!(
-        "silence {} holds until {}; `watchfire silence expire {}` ends it\n",
+        "silence {} holds until {}; `watchfire silence expire {}` ends it\n{nothing}",
         text(&added["id"]),
         text(&added["ends_at"]),
         text(&added["id"]),

@@ -42,8 +42,12 @@ fn render(detailed: &Value, events: &Value, all: bool, screen: Screen) -> String
         count(usize::try_from(number).unwrap_or(usize::MAX), thing)
     };
     let handlers = &events["handlers"];
+    let idle = match handlers["not_running"].as_u64().unwrap_or(0) {
+        0 => String::new(),
+        idle => format!(" ({idle} more do not run)").replace("(1 more do", "(1 more does"),
+    };
     let mut out = format!(
-        "{}  watchfire {}, up {}\n{}, {}, {}, {}; last round {}, {} missed; {} waiting\n",
+        "{}  watchfire {}, up {}\n{}, {}, {}, {}{idle}; last round {}, {} missed; {} waiting\n",
         screen.paint(Paint::of(&verdict), &verdict),
         text(&detailed["version"]),
         format_duration(uptime),
@@ -110,7 +114,13 @@ mod tests {
              cpu   rule  degraded  0.91   0.85   CPU\\nhigh\n\n\
              healthy: the other 1 part (--all shows them)\n"
         );
+        let mut events = events;
+        events["handlers"]["not_running"] = 2.into();
         let all = render(&detailed, &events, true, Screen::plain());
+        assert!(
+            all.contains(" procedures (2 more do not run); last"),
+            "{all}"
+        );
         assert!(all.contains("\nhost  probe  healthy"), "{all}");
     }
 }

@@ -7,6 +7,7 @@ use super::finding::{Finding, Level};
 use super::include;
 use super::lock::{self, LOCK_FILE, Lock};
 use super::model::{Config, Source};
+use super::places::Places;
 use super::read::{MISTAKES_MAX, Reader, nearest};
 use super::{raw, resolve, syntax, warn};
 use sha2::{Digest, Sha256};
@@ -54,6 +55,8 @@ pub struct Loaded {
     pub config: Config,
     /// In the order of the files.
     pub warnings: Vec<Finding>,
+    /// Where its tables stand.
+    pub places: Places,
 }
 
 /// A configuration that does not hold.
@@ -369,7 +372,12 @@ impl Joined {
                 reader.into_drafts(),
                 false,
             );
-            return Ok(Loaded { config, warnings });
+            let places = Places::new(files, &raw);
+            return Ok(Loaded {
+                config,
+                warnings,
+                places,
+            });
         }
         let mut read = self.source().files;
         read.extend(self.missing);

@@ -124,6 +124,34 @@ impl CodeCache {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(failed("create", &path)(error)),
         }
+        let cache = Self::open_folder(data_dir, capacity_bytes)?;
+        for (name, ..) in cache.list() {
+            if name.starts_with(TEMPORARY) {
+                cache.remove(&name);
+            }
+        }
+        Ok(cache)
+    }
+
+    /// The cache of an agent that may be running, for a command beside it: made by the agent, and of this
+    /// user; none where there is no such thing.
+    pub fn beside(data_dir: &Path) -> Option<Self> {
+        let key = data_dir.join(KEY_FILE);
+        // Opening would replace a key that it cannot read.
+        let own = std::fs::read(key).is_ok_and(|key| key.len() == TAG_BYTES);
+        own.then(|| Self::open_folder(data_dir, CAPACITY_BYTES).ok())?
+    }
+
+    fn open_folder(data_dir: &Path, capacity_bytes: u64) -> Result<Self, CacheError> {
+        let path = data_dir.join("code");
+        let failed = |operation, path: &Path| {
+            let path = path.to_owned();
+            move |error: Errno| CacheError::Io {
+                operation,
+                path,
+                source: error.into(),
+            }
+        };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder =
             rustix::fs::open(&path, flags, Mode::empty()).map_err(failed("open", &path))?;
@@ -148,18 +176,12 @@ impl CodeCache {
             path: data_dir.join(KEY_FILE),
             source,
         })?;
-        let cache = CodeCache {
+        Ok(CodeCache {
             path,
             folder,
             key,
             capacity_bytes,
-        };
-        for (name, ..) in cache.list() {
-            if name.starts_with(TEMPORARY) {
-                cache.remove(&name);
-            }
-        }
-        Ok(cache)
+        })
     }
 
     /// The artefact, if it is there and is what we once wrote.

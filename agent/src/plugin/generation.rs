@@ -33,7 +33,32 @@ pub struct Generation {
     pub status: Vec<UseStatus>,
 }
 
+/// How many tables run, of each kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Probes, dropped-in ones without a table among them.
+    pub probes: usize,
+    /// Rules; those that combine others always run.
+    pub rules: usize,
+    /// Notifiers.
+    pub notifiers: usize,
+    /// Recovery procedures.
+    pub recoveries: usize,
+}
+
 impl Generation {
+    /// How many tables run: what the log of a start and `status` say.
+    pub fn counts(&self) -> Counts {
+        let rules = self.config.rules.iter();
+        let composites = rules.filter(|rule| rule.plugin.is_none()).count();
+        Counts {
+            probes: self.probes.len(),
+            rules: self.rules.len() + composites,
+            notifiers: self.notifiers.len(),
+            recoveries: self.actions.len(),
+        }
+    }
+
     /// Every use that runs, with its budget of errors and what its calls may spend.
     pub fn uses(&self) -> impl Iterator<Item = RunningUse<'_>> {
         fn shown<'g>(

@@ -25,6 +25,7 @@ pub mod notice;
 mod prove;
 pub mod quarantine;
 pub mod registry;
+pub mod rehearse;
 pub mod reload;
 pub mod stock;
 mod survey;

@@ -11,6 +11,9 @@ use std::time::Duration;
 use watchfire_engine::input::Condition;
 use watchfire_engine::model::{Instance, Labels, RuleId, Severity};
 
+/// Tables that one alert names: what a message has room for.
+const TABLES_NAMED_MAX: usize = 8;
+
 /// Something to tell.
 #[derive(Clone, Debug)]
 pub enum Notice {
@@ -106,6 +109,20 @@ pub(super) fn metas(
     if let Some(reason) = watch_degraded {
         now.insert(Meta::WatchDegraded, reason.into());
     }
+    for (plugin, tables) in waiting(generation) {
+        let folder = generation.config.agent.plugins_dir.display();
+        let (who, wait) = match &tables[..] {
+            [one] => (one.clone(), "waits"),
+            several => (several.join(", "), "wait"),
+        };
+        let mut text = format!(
+            "{who} {wait} for plugin {plugin:?}: no plugin of that name is stock or installed in {folder}"
+        );
+        if let Some(meant) = generation.plugins.nearest(plugin) {
+            text.push_str(&format!("; did you mean {meant:?}?"));
+        }
+        now.insert(Meta::PluginRejected(plugin.clone()), text.into());
+    }
     for status in &generation.status {
         if let UseState::Rejected(reason) = &status.state {
             let kind = status.kind.name();
@@ -120,6 +137,31 @@ pub(super) fn metas(
         }
     }
     now
+}
+
+/// Whether `watchfire_plugin_rejected` holds for a plugin: its file or a table of it was refused, or a
+/// table waits for it.
+pub fn is_amiss(generation: &Generation, plugin: &str) -> bool {
+    let refused = |state: &UseState| matches!(state, UseState::Rejected(_) | UseState::Waiting(_));
+    let mut uses = generation.status.iter();
+    generation.plugins.rejection(plugin).is_some()
+        || uses.any(|status| *status.plugin == *plugin && refused(&status.state))
+}
+
+/// Tables whose plugin is not there, by its name.
+fn waiting(generation: &Generation) -> BTreeMap<&Arc<str>, Vec<String>> {
+    let mut all: BTreeMap<&Arc<str>, Vec<String>> = BTreeMap::new();
+    for status in &generation.status {
+        if let UseState::Waiting(_) = status.state {
+            let tables = all.entry(&status.plugin).or_default();
+            match tables.len() {
+                TABLES_NAMED_MAX => tables.push("others".to_owned()),
+                n if n > TABLES_NAMED_MAX => {}
+                _ => tables.push(format!("{} {:?}", status.kind.table(), &*status.id)),
+            }
+        }
+    }
+    all
 }
 
 /// Logs and tells what became of one plugin.

@@ -323,8 +323,11 @@ impl Proof<'_> {
             Some(rejection) => (true, rejection.reason.clone()),
             None => {
                 let folder = self.config.agent.plugins_dir.display();
+                let meant = self.plugins.nearest(name);
+                let meant = meant.map(|meant| format!(": did you mean {meant:?}?"));
                 let reason = format!(
-                    "there is no component {name:?}: put {name}.wasm into {folder}, or correct the name"
+                    "there is no component {name:?}: put {name}.wasm into {folder}, or correct the name{}",
+                    meant.unwrap_or_default()
                 );
                 (false, reason.into())
             }

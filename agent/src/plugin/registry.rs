@@ -1,7 +1,7 @@
 //! What is installed: an immutable snapshot, replaced as a whole.
 
-use super::hex;
-use crate::config::PluginRequest;
+use super::{hex, stock};
+use crate::config::{self, PluginRequest};
 use crate::sandbox::Component;
 use crate::sandbox::types::{Description, Kind};
 use std::collections::BTreeMap;
@@ -97,6 +97,17 @@ impl PluginSet {
     /// Why the file of that name was refused.
     pub fn rejection(&self, name: &str) -> Option<&Rejection> {
         self.plugins.get(name)?.rejected.as_ref()
+    }
+
+    /// The name of a plugin that serves, or is stock, and is near enough to `name` to be what was meant.
+    pub(super) fn nearest(&self, name: &str) -> Option<&str> {
+        let installed = self.plugins.iter();
+        let installed =
+            installed.filter_map(|(name, plugin)| plugin.running.as_ref().map(|_| &**name));
+        config::nearest(
+            name,
+            installed.chain(stock::all().iter().map(|stock| stock.name)),
+        )
     }
 
     /// Whether both hold the same components in the same state.

@@ -196,10 +196,13 @@ impl Reloader {
         reloader.loader.compiler().narrow();
         // Without a previous generation nobody is to blame, so there is always a first one.
         if let Ok(first) = first {
+            let counts = first.counts();
             tracing::info!(
                 plugins = first.plugins.plugins.len(),
-                probes = first.probes.len(),
-                rules = first.rules.len(),
+                probes = counts.probes,
+                rules = counts.rules,
+                notifiers = counts.notifiers,
+                recoveries = counts.recoveries,
                 millis = millis(started.elapsed()),
                 "plugins are ready"
             );
@@ -347,7 +350,9 @@ impl Reloader {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         let rejected = match read {
-            Ok(Loaded { config, warnings }) => {
+            Ok(Loaded {
+                config, warnings, ..
+            }) => {
                 self.config_half = None;
                 self.config_files.clear();
                 let digest = config.source.digest;

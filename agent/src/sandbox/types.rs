@@ -34,6 +34,14 @@ impl Kind {
             Kind::Action => "action",
         }
     }
+
+    /// The name of the tables that use it: `probe`, `rule`, `notifier`, `recovery`.
+    pub fn table(self) -> &'static str {
+        match self {
+            Kind::Action => "recovery",
+            kind => kind.name(),
+        }
+    }
 }
 
 /// Bounds of one call.

@@ -2,6 +2,7 @@
 
 mod authors;
 mod canary;
+mod checked;
 mod compile;
 mod configs;
 mod containment;

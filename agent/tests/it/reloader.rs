@@ -185,6 +185,8 @@ async fn a_file_that_others_can_write_is_refused() {
     let mut bed = Bed::new(&mine()).start().await;
     bed.drop_in("rule-mine", &version(threshold(), 1));
     bed.until(|now| now.rules.len() == 1).await;
+    bed.until_condition("watchfire_plugin_rejected", false)
+        .await;
     bed.chmod("rule-mine", 0o666);
     bed.until(|now| now.plugins.rejection("rule-mine").is_some())
         .await;
@@ -270,6 +272,51 @@ async fn a_component_and_the_table_for_it_arrive_together() {
     );
     bed.drop_in("rule-new", &version(threshold(), 7));
     bed.until(|now| now.rules.len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_waits_for_its_plugin_is_told_until_it_comes_or_the_table_goes() {
+    let mut bed = running().await;
+    let both = format!(
+        "{}{}",
+        rule("mine", "rule-treshold", 1),
+        rule("other", "rule-treshold", 1)
+    );
+    bed.configure(&both);
+    let summary = bed.until_condition("watchfire_plugin_rejected", true).await;
+    assert!(
+        summary.starts_with("rule \"mine\", rule \"other\" wait for plugin \"rule-treshold\": ")
+            && summary.ends_with("; did you mean \"rule-threshold\"?"),
+        "{summary}"
+    );
+    let UseState::Waiting(reason) = bed.state_of("mine") else {
+        panic!("a table without its plugin waits");
+    };
+    assert!(
+        reason.ends_with("did you mean \"rule-threshold\"?"),
+        "{reason}"
+    );
+    bed.configure(&mine());
+    bed.until_condition("watchfire_plugin_rejected", false)
+        .await;
+
+    // The same after a restart, until the plugin comes.
+    bed.configure(&rule("mine", "rule-new", 1));
+    bed.until_condition("watchfire_plugin_rejected", true).await;
+    let mut bed = bed.restart().await;
+    let summary = bed.until_condition("watchfire_plugin_rejected", true).await;
+    assert!(
+        summary.contains("waits for plugin \"rule-new\""),
+        "{summary}"
+    );
+    assert!(watchfire::plugin::notice::is_amiss(&bed.now(), "rule-new"));
+    assert!(!watchfire::plugin::notice::is_amiss(
+        &bed.now(),
+        "rule-mine"
+    ));
+    bed.drop_in("rule-new", &version(threshold(), 7));
+    bed.until(|now| now.rules.len() == 1).await;
+    assert!(!watchfire::plugin::notice::is_amiss(&bed.now(), "rule-new"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,8 @@
 //! What each path answers.
 
 use super::*;
+use crate::plugin::{UseState, UseStatus};
+use crate::sandbox::types::Kind;
 
 #[tokio::test(start_paused = true)]
 async fn health_follows_alerts_parts_and_rounds() {
@@ -101,6 +103,69 @@ async fn detailed_shows_the_worst_alert_of_a_rule() {
     assert_eq!(get_json(&api, "/health/ready").await.0, 503);
     let recovery = all.iter().find(|c| c["name"] == "restart").unwrap();
     assert_eq!(recovery["message"], "waits for approval: cpu");
+}
+
+#[tokio::test]
+async fn what_does_not_run_and_what_is_no_part_is_shown_too() {
+    let (api, ends) = wired();
+    let used = |id: &str, state| UseStatus {
+        kind: Kind::Rule,
+        id: id.into(),
+        plugin: "rule-treshold".into(),
+        state,
+    };
+    ends.status.send_modify(|status| {
+        let status = Arc::make_mut(status);
+        status.runs.rules = 2;
+        status.uses = vec![
+            used("cpu", UseState::Running),
+            used("new", UseState::Running),
+            used("waits", UseState::Waiting("no such plugin".into())),
+            used("bad", UseState::Rejected("unknown key".into())),
+            UseStatus {
+                kind: Kind::Action,
+                ..used("mend", UseState::Waiting("no such plugin".into()))
+            },
+        ];
+    });
+    let (code, body) = get_json(&api, "/health/detailed").await;
+    assert_eq!((code, &body["status"]), (200, &json!("degraded")));
+    assert_eq!(get_json(&api, "/health").await.1["status"], "degraded");
+    let of = |body: &Value, name: &str| {
+        let all = body["components"].as_array().unwrap();
+        let mut of_name = all.iter().filter(|c| c["name"] == name);
+        let one = of_name.next().cloned();
+        assert!(of_name.next().is_none(), "{name} is there twice");
+        let one = one.unwrap_or_else(|| panic!("{name} is not there"));
+        let part = |key: &str| one[key].as_str().unwrap_or("-").to_owned();
+        [part("kind"), part("status"), part("message")]
+    };
+    let words = "waiting, does not run: no such plugin";
+    assert_eq!(of(&body, "waits"), ["rule", "degraded", words]);
+    assert_eq!(of(&body, "mend"), ["recovery", "degraded", words]);
+    let words = "rejected, does not run: unknown key";
+    assert_eq!(of(&body, "bad"), ["rule", "degraded", words]);
+    assert_eq!(of(&body, "new"), ["rule", "unknown", "not judged yet"]);
+    assert_eq!(of(&body, "cpu")[1], "healthy");
+    let (_, pipeline) = get_json(&api, "/health/events").await;
+    assert_eq!(pipeline["handlers"]["rules"], 2);
+    assert_eq!(pipeline["handlers"]["not_running"], 3);
+
+    // Whatever makes the whole degraded is named among the parts.
+    ends.status
+        .send_modify(|status| Arc::make_mut(status).uses.clear());
+    let name = "watchfire_dead_letter";
+    ends.alerts.send_replace(Arc::new(AlertsView {
+        alerts: vec![
+            alert(name, Severity::Warning),
+            alert(name, Severity::Critical),
+        ],
+        ..AlertsView::default()
+    }));
+    let (_, body) = get_json(&api, "/health/detailed").await;
+    let [kind, status, message] = of(&body, name);
+    assert_eq!([&*kind, &*status], ["alert", "unhealthy"]);
+    assert!(message.ends_with(" (and 1 more)"), "{message}");
 }
 
 #[tokio::test]

@@ -157,7 +157,9 @@ async fn both_forms_make_the_same_silence() {
 
 #[tokio::test]
 async fn a_silence_that_cannot_be_is_refused_in_words() {
-    let (api, _ends) = wired();
+    let (api, ends) = wired();
+    // No series is known.
+    drop(ends.series);
     for (path, body, word) in [
         (
             "/api/v1/silences",
@@ -185,6 +187,21 @@ async fn a_silence_that_cannot_be_is_refused_in_words() {
             "recover",
         ),
         (
+            "/api/v1/silences",
+            r#"{"matchers": ["severity=page"], "owner": "a", "reason": "b", "ends_at": "2999-01-01T00:00:00Z"}"#,
+            "severities are low, warning, high and critical",
+        ),
+        (
+            "/api/v1/silences",
+            r#"{"matchers": ["severity=~pa.*"], "owner": "a", "reason": "b", "ends_at": "2999-01-01T00:00:00Z"}"#,
+            "severities are low, warning, high and critical",
+        ),
+        (
+            "/api/v1/silences",
+            r#"{"matchers": ["severty=low"], "owner": "a", "reason": "b", "ends_at": "2999-01-01T00:00:00Z"}"#,
+            "did you mean \"severity\"?",
+        ),
+        (
             "/api/v2/silences",
             r#"{"matchers": [], "startsAt": "x", "endsAt": "y", "createdBy": "a", "comment": "b"}"#,
             "no time",
@@ -201,6 +218,32 @@ async fn a_silence_that_cannot_be_is_refused_in_words() {
         let text = answer["error"].as_str().or(answer.as_str()).unwrap();
         assert!(text.contains(word), "{path}: {text}");
         assert_eq!(answer.is_string(), path.contains("v2"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_silence_that_mutes_nothing_now_says_so() {
+    for (rules, matchers, expected) in [
+        (r#"["nobody"]"#, "[]", true),
+        (r#"["cp*"]"#, "[]", false),
+        ("[]", r#"["severity=low"]"#, true),
+        ("[]", r#"["severity!=low"]"#, false),
+        (r#"["cpu"]"#, r#"["mount=/var"]"#, true),
+    ] {
+        let (api, ends) = wired();
+        ends.alerts.send_replace(Arc::new(AlertsView {
+            alerts: vec![alert("cpu", Severity::Critical)],
+            ..AlertsView::default()
+        }));
+        let order = obey(ends.commands);
+        let until = jiff::Timestamp::now() + Duration::from_secs(60);
+        let body = format!(
+            r#"{{"rules": {rules}, "matchers": {matchers}, "owner": "a", "reason": "b", "ends_at": "{until}"}}"#
+        );
+        let (status, answer) = send(&api, "POST", "/api/v1/silences", &body).await;
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["mutes_nothing_now"], expected, "{body}");
+        order.await.unwrap();
     }
 }
 
@@ -302,6 +345,29 @@ async fn an_alert_is_found_by_name_fingerprint_and_history() {
         assert_eq!(found["alerts"][0]["alert"], "cpu", "{text}");
         assert_eq!(found["alerts"][0]["state"], "firing:critical");
     }
+    for text in [&cpu[..1], &cpu[..3]] {
+        let (_, found) = get_json(&api, &format!("/api/v1/alerts/find?text={text}")).await;
+        assert_eq!(found["alerts"], json!([]), "{text}");
+    }
+    // The store knows an alert by any beginning.
+    let disk = fingerprint("disk").to_string();
+    for (text, count) in [(&disk[..1], 0), (&disk[..3], 0), (&disk[..4], 1)] {
+        let (_, found) = get_json(&api, &format!("/api/v1/alerts/find?text={text}")).await;
+        assert_eq!(found["alerts"].as_array().unwrap().len(), count, "{text}");
+    }
+    // A rule that is called as the fingerprint of another one begins.
+    let namesake = &cpu[..4];
+    ends.alerts.send_replace(Arc::new(AlertsView {
+        alerts: vec![
+            alert("cpu", Severity::Critical),
+            alert(namesake, Severity::Low),
+        ],
+        ..AlertsView::default()
+    }));
+    let path = format!("/api/v1/alerts/find?text={namesake}");
+    let (_, found) = get_json(&api, &path).await;
+    assert_eq!(found["alerts"].as_array().unwrap().len(), 1);
+    assert_eq!(found["alerts"][0]["alert"], namesake);
     let (_, known) = get_json(&api, "/api/v1/alerts/find?text=disk").await;
     assert_eq!(known["alerts"][0]["state"], "ok");
     let (_, none) = get_json(&api, "/api/v1/alerts/find?text=nothing").await;

@@ -80,7 +80,10 @@ fn state(plugin: &Value) -> &'static str {
     } else if !plugin["rejected"].is_null() {
         "rejected"
     } else if plugin["running"] == true {
-        "running"
+        match plugin["file_removed"] == true {
+            true => "running, file removed",
+            false => "running",
+        }
     } else {
         "waiting"
     }
@@ -177,6 +180,10 @@ fn tell(plugin: &Value, burden: &Burden, notes: &mut String) {
         };
         note(goes_on, why);
     }
+    if plugin["file_removed"] == true {
+        let why = "its file is gone; after a restart the stock plugin of that name serves, if there is one";
+        note("it serves until the next restart", why);
+    }
     if let Some(why) = plugin["quarantined"]["message"].as_str() {
         note("quarantined", why);
     } else if let Some(why) = plugin["last_failure"]["message"].as_str() {
@@ -269,6 +276,20 @@ mod tests {
              probe-x: a newer file was refused, the version before goes on: not a component\n"
         );
         assert_eq!(render(&json!([]), Screen::plain()), "no plugins\n");
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_seen_while_it_serves() {
+        let plugin = PluginStatus {
+            file_removed: true,
+            ..plugin()
+        };
+        let text = render(&json!([plugin]), Screen::plain());
+        assert!(text.contains("  running, file removed  "), "{text}");
+        assert!(
+            text.contains("\nprobe-x: it serves until the next restart: "),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `[[notifier]]`, `[[route]]`, `[[inhibit]]`, `[[recovery]]`.
 
-use super::super::file::At;
+use super::super::file::{At, Place};
 use super::super::read::{Json, PerSeverityTable, Table, severity, shared};
 use super::grant::{self, RawGrant, User};
 use super::rule::label_patterns;
@@ -15,6 +15,7 @@ use watchfire_engine::policy::Mode;
 pub(crate) struct RawNotifier {
     pub(crate) id: At<String>,
     pub(crate) plugin: String,
+    pub(crate) plugin_at: Option<Place>,
     pub(crate) grant: RawGrant,
     pub(crate) config: Json,
     pub(crate) title: Option<Arc<str>>,
@@ -39,6 +40,7 @@ pub(super) fn notifier(table: &Table<'_, '_>) -> Option<RawNotifier> {
     table.finish();
     Some(RawNotifier {
         id: id?,
+        plugin_at: plugin.as_ref().map(|p| p.at),
         plugin: match plugin {
             None if table.reader().is_test => String::new(),
             plugin => plugin?.value,
@@ -205,6 +207,7 @@ pub(super) fn inhibit(table: &Table<'_, '_>) -> Option<RawInhibit> {
 pub(crate) struct RawRecovery {
     pub(crate) id: At<String>,
     pub(crate) plugin: String,
+    pub(crate) plugin_at: Option<Place>,
     pub(crate) rules: Vec<At<String>>,
     pub(crate) severity: Option<Severity>,
     pub(crate) mode: Option<Mode>,
@@ -241,6 +244,7 @@ pub(super) fn recovery(table: &Table<'_, '_>) -> Option<RawRecovery> {
             at: table.at,
         }),
         plugin: plugin.as_ref().map(|p| p.value.clone()).unwrap_or_default(),
+        plugin_at: plugin.as_ref().map(|p| p.at),
         rules: rule_patterns(table, "rules"),
         severity: table
             .get("severity")

@@ -11,6 +11,7 @@ use std::time::Duration;
 pub(crate) struct RawProbe {
     pub(crate) id: At<String>,
     pub(crate) plugin: String,
+    pub(crate) plugin_at: Option<Place>,
     pub(crate) every: Option<At<Duration>>,
     pub(crate) timeout: Option<At<Duration>>,
     pub(crate) jitter: Option<At<Duration>>,
@@ -58,6 +59,7 @@ pub(super) fn probe(table: &Table<'_, '_>) -> Option<RawProbe> {
             at: super::here(table),
         }),
         plugin: plugin.as_ref().map(|p| p.value.clone()).unwrap_or_default(),
+        plugin_at: plugin.as_ref().map(|p| p.at),
         every: table.duration("every").filter(|every| {
             // Shorter intervals would be all overhead: a call costs tens of microseconds, a round a commit.
             let good = every.value >= Duration::from_millis(10);

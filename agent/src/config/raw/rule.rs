@@ -39,6 +39,7 @@ pub(crate) enum RawJudge {
     /// A component over inputs.
     Component {
         plugin: Option<String>,
+        plugin_at: Option<Place>,
         inputs: Vec<RawInput>,
         by: Option<Vec<Arc<str>>>,
         config: Json,
@@ -173,7 +174,9 @@ fn judge(table: &Table<'_, '_>) -> Option<RawJudge> {
 }
 
 fn component(table: &Table<'_, '_>) -> Option<RawJudge> {
-    let mut plugin = table.string("plugin").map(|plugin| plugin.value);
+    let written = table.string("plugin");
+    let plugin_at = written.as_ref().map(|plugin| plugin.at);
+    let mut plugin = written.map(|plugin| plugin.value);
     let mut config = super::plugin_config(table);
     let mut inputs = Vec::new();
     let several = table.table("inputs");
@@ -221,6 +224,7 @@ fn component(table: &Table<'_, '_>) -> Option<RawJudge> {
     });
     Some(RawJudge::Component {
         plugin,
+        plugin_at,
         inputs,
         by: by.or(by_default),
         config,

@@ -7,7 +7,8 @@
 mod entry;
 mod text;
 
-pub(in crate::config) use text::{is_name, nearest, secret_references, severity, shared};
+pub(crate) use text::nearest;
+pub(in crate::config) use text::{is_name, secret_references, severity, shared};
 
 use super::file::{At, Draft, Files, Place};
 use std::cell::RefCell;

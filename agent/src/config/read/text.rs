@@ -34,7 +34,7 @@ pub(in crate::config) fn is_name(name: &str) -> bool {
 }
 
 /// The nearest of `candidates`, if it is near enough to be what was meant.
-pub(in crate::config) fn nearest<'c>(
+pub(crate) fn nearest<'c>(
     name: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {

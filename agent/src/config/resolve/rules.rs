@@ -100,6 +100,7 @@ fn one(
             inputs,
             by,
             config,
+            ..
         } => {
             if let Some(secret) = config.secrets.first() {
                 context.reader.mistake(
