@@ -37,6 +37,7 @@ mod stock_rules;
 )]
 mod support;
 mod under_fire;
+mod waiting;
 mod walls;
 mod watching;
 mod whole_loop;
