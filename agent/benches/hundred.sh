@@ -4,7 +4,7 @@
 #   agent/benches/hundred.sh [BINARY [COMPONENT]]   default: target/release/watchfire and the guest example-probe
 #
 # The components are one probe whose code differs in a constant. Nothing is shared between them: each is compiled,
-# loaded and kept by itself.
+# loaded and kept by itself, and its samples have a label of their own.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 binary=${1:-target/release/watchfire}
@@ -14,6 +14,13 @@ bound_kib=$((35 << 10))
 folder=$(mktemp -d)
 pid=
 trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true; rm -rf "$folder"' EXIT
+
+# parts PID: PSS by what it belongs to, in KiB.
+parts() {
+  awk '/^[0-9a-f]+-[0-9a-f]+ / { of = /\(deleted\)$/ ? "plugins" : NF < 6 || $6 == "[heap]" ? "heap, stacks, memories" : "program" }
+    /^Pss:/ { kib[of] += $2 }
+    END { for (of in kib) printf "  %-24s %6d KiB\n", of, kib[of] }' "/proc/$1/smaps" | sort
+}
 
 # measure NAME: starts an agent, waits for its rounds, prints its PSS in KiB.
 measure() {
@@ -26,6 +33,7 @@ measure() {
   grep -q 'plugins are ready' "$folder/$1/log" || { cat "$folder/$1/log" >&2; exit 1; }
   # Seven rounds, and the minute after which idle memory goes back.
   sleep 75
+  { echo "$1:"; parts "$pid"; } >&2
   awk '/^Pss:/ {print $2}' "/proc/$pid/smaps_rollup"
   kill "$pid"
   wait "$pid" 2>/dev/null || true
@@ -41,6 +49,8 @@ for number in $(seq 1 100); do
   # i64.const of the bits of 42.0; the lowest seven of them become the number.
   perl -0777 -pe 's/\x42\x80(\x80{5}\xc0\xa2\xc0\x00)/"\x42" . chr(0x80 | '"$number"') . $1/e' \
     "$component" >"$folder/hundred/data/plugins/p$number.wasm"
+  printf '[[probe]]\nid = "p%s"\nplugin = "p%s"\nlabels = { copy = "%s" }\n' "$number" "$number" "$number" \
+    >>"$folder/hundred/watchfire.toml"
 done
 distinct=$(sha256sum "$folder"/hundred/data/plugins/*.wasm | cut -d' ' -f1 | sort -u | wc -l)
 [ "$distinct" = 100 ] || { echo "only $distinct components differ: the constant was not found"; exit 1; }

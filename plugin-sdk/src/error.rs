@@ -115,6 +115,12 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// Reads what was kept as JSON; `None` where it is something else. As text, like a configuration table:
+/// `serde_json::from_slice` would bring its parser into the component a second time.
+pub(crate) fn parse_kept<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    serde_json::from_str(std::str::from_utf8(bytes).ok()?).ok()
+}
+
 /// Reads a configuration table. The error names the key; the position in the JSON is left out, because the operator
 /// wrote TOML.
 pub(crate) fn parse_config<C: DeserializeOwned>(config: &str) -> Result<C> {
@@ -158,6 +164,14 @@ mod tests {
             Error::config("config.limit: unknown field `limit`, expected `limits`")
         );
         assert!(says("[").to_string().starts_with("config: "));
+    }
+
+    #[test]
+    fn what_was_kept_is_read_or_is_nothing() {
+        assert_eq!(parse_kept::<Vec<u8>>(b"[1, 2]"), Some(vec![1, 2]));
+        for other in [&b""[..], b"[1", b"\"one\"", b"\"\xff\""] {
+            assert_eq!(parse_kept::<Vec<u8>>(other), None);
+        }
     }
 
     #[test]

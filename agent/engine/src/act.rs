@@ -37,7 +37,13 @@ impl Turn<'_> {
         let now = self.now.at;
         // What is not there any more does not breach; its rule must have been judged to know so.
         let state = self.state.rules.get(rule);
-        let judged = state.is_some_and(|state| state.observed == Some(now));
+        let of_rule = self.policy.rules.iter().find(|policy| policy.id == *rule);
+        let fails = |probe| {
+            let probe = self.state.probes.get(probe);
+            probe.is_some_and(|probe| probe.error.is_some())
+        };
+        let seen = of_rule.is_some_and(|policy| !policy.probes.iter().any(fails));
+        let judged = seen && state.is_some_and(|state| state.observed == Some(now));
         let gone = Scene {
             now,
             on: false,
@@ -61,8 +67,7 @@ impl Turn<'_> {
                 .on()
                 .is_some_and(|severity| severity >= procedure.severity),
             // What fires without ever having been seen (a dead-man's verdict) is nothing to act on.
-            fresh: alert.observed == Some(now)
-                || (alert.observed.is_none() && alert.is_quiet() && judged),
+            fresh: alert.observed == Some(now) || (alert.is_gone() && judged),
             held_back: held_back || silenced,
             started: more.and_then(|more| more.started).map(|started| started.at),
             episode: alert.counts.episode,
@@ -254,7 +259,7 @@ impl Turn<'_> {
         }
         ledger.end(now);
         let rule = ledger.rule.clone();
-        self.dirty.ledgers.insert(key);
+        self.dirty.ledgers.insert(key.clone());
         let (step, words) = match report.outcome {
             ActionOutcome::Done { did } => (ActionStep::End, did),
             ActionOutcome::Failed { message } => (ActionStep::End, format!("failed: {message}")),
@@ -269,6 +274,11 @@ impl Turn<'_> {
                 message: words,
             },
         );
+        let mut known = self.policy.procedures.iter();
+        if !known.any(|procedure| procedure.id == key.0) {
+            // A reload removed it while this ran.
+            self.state.ledgers.remove(&key);
+        }
     }
 
     /// After a restart: what ran is lost, counts, and is judged like any other end.

@@ -307,14 +307,16 @@ impl Alert {
         Severity::ALL.into_iter().rev().find(on)
     }
 
-    /// One observation, known: the gap rule, then each severity's machine.
-    pub(crate) fn observe(&mut self, breached: Severities, timing: &Timing) {
+    /// One observation, known: the gap rule, then each severity's machine. Tells whether its buckets have to
+    /// be written.
+    pub(crate) fn observe(&mut self, breached: Severities, timing: &Timing) -> bool {
         let now = timing.now;
         let gap = self.observed.map_or(Duration::ZERO, |last| now.since(last));
         self.observed = Some(now);
-        if let Some(rule) = timing.at_least {
-            self.more().buckets.put(rule, timing.born, now, breached);
-        }
+        let news = timing.at_least.is_some_and(|rule| {
+            let buckets = &mut self.more().buckets;
+            buckets.put(rule, timing.born, now, breached)
+        });
         let mut forced = false;
         for severity in Severity::ALL.into_iter().rev() {
             let phase = &mut self.phases[severity.index()];
@@ -335,6 +337,7 @@ impl Alert {
             forced |= !before.is_active() && next == Phase::On;
             *phase = next;
         }
+        news
     }
 
     /// All machines off: gone, or its rule removed.

@@ -12,25 +12,49 @@ pub(crate) struct Buckets {
     /// Length of a bucket in milliseconds: another one makes the verdicts void.
     period: u64,
     verdicts: VecDeque<(u64, Severities)>,
+    /// From this bucket on nothing breached, and no bucket passed without an observation: as long as that
+    /// goes on, nothing has to be written but which bucket the rule saw last. None: that is not so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calm_since: Option<u64>,
 }
 
 impl Buckets {
-    /// The verdict of the running bucket; the last one of a bucket counts.
-    pub(crate) fn put(&mut self, rule: AtLeast, born: Moment, now: Moment, breached: Severities) {
+    /// The verdict of the running bucket; the last one of a bucket counts. Tells whether a restart would
+    /// not know it by itself.
+    pub(crate) fn put(
+        &mut self,
+        rule: AtLeast,
+        born: Moment,
+        now: Moment,
+        breached: Severities,
+    ) -> bool {
         let period = period(rule);
         if self.period != period {
             *self = Buckets {
                 period,
-                verdicts: VecDeque::new(),
+                ..Buckets::default()
             };
         }
         let index = index(rule, born, now);
         // After a lost state the buckets are aligned anew: what lies ahead was another alignment's.
         self.verdicts.retain(|(at, _)| *at <= index);
+        let (calm, before) = (self.calm_since, self.verdicts.back().copied());
+        let follows = match before {
+            None => true,
+            Some((last, _)) => index - last <= 1,
+        };
+        let verdict_before = before.filter(|(last, _)| *last == index);
         match self.verdicts.back_mut() {
             Some((last, verdict)) if *last == index => *verdict = breached,
             _ => self.verdicts.push_back((index, breached)),
         }
+        self.calm_since = match calm {
+            _ if !breached.is_empty() || !follows => None,
+            Some(since) => Some(since.min(index)),
+            None => Some(index),
+        };
+        let known = verdict_before.map_or(Severities::NONE, |(_, verdict)| verdict);
+        let news = known != breached || self.calm_since != calm;
         while self
             .verdicts
             .front()
@@ -38,6 +62,29 @@ impl Buckets {
         {
             self.verdicts.pop_front();
         }
+        news
+    }
+
+    /// A round without an observation: tells whether a bucket began that is not known.
+    pub(crate) fn pass(&mut self, rule: AtLeast, born: Moment, now: Moment) -> bool {
+        let last = self.verdicts.back().map(|(last, _)| *last);
+        let passes = self.calm_since.is_some() && last < Some(index(rule, born, now));
+        if passes {
+            self.calm_since = None;
+        }
+        passes
+    }
+
+    /// After a restart: the rule was last judged `at`, and until then nothing had to be written.
+    pub(crate) fn recall(&mut self, rule: AtLeast, born: Moment, at: Moment) {
+        let Some(calm) = self.calm_since.filter(|_| self.period == period(rule)) else {
+            return;
+        };
+        let end = index(rule, born, at);
+        let last = self.verdicts.back().map_or(calm, |(last, _)| last + 1);
+        let begin = last.max((end + 1).saturating_sub(u64::from(rule.of)));
+        self.verdicts
+            .extend((begin..=end).map(|bucket| (bucket, Severities::NONE)));
     }
 
     /// How many buckets breach at any severity.
@@ -74,7 +121,7 @@ impl Buckets {
     }
 }
 
-fn index(rule: AtLeast, born: Moment, now: Moment) -> u64 {
+pub(crate) fn index(rule: AtLeast, born: Moment, now: Moment) -> u64 {
     now.0.saturating_sub(born.0) / period(rule)
 }
 

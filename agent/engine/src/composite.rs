@@ -49,7 +49,43 @@ impl Turn<'_> {
             }
             self.see(rule, &instance.fingerprint, breached, &timing);
         }
+        let busy = self.state.alert(&rule.id, &instance.fingerprint);
+        if busy.is_some_and(|alert| !alert.is_quiet()) {
+            for child in children {
+                self.remember_round(child);
+            }
+        }
         self.close_round(rule);
+    }
+
+    /// While a composite pends or fires, what it stands on was observed when it was, though it is healthy:
+    /// after a restart that decides what is still known.
+    fn remember_round(&mut self, child: &RuleId) {
+        let now = self.now.at;
+        let Some(state) = self.state.rules.get_mut(child) else {
+            return;
+        };
+        if state.observed != Some(now) {
+            return;
+        }
+        self.dirty.rounds.insert(child.clone());
+        self.note_lagging(child);
+    }
+
+    /// Which instances of a rule, healthy ones too, were not observed in the round that is written down.
+    pub(crate) fn note_lagging(&mut self, rule: &RuleId) {
+        let now = self.now.at;
+        let Some(state) = self.state.rules.get_mut(rule) else {
+            return;
+        };
+        for (fingerprint, alert) in &mut state.alerts {
+            let lagging = alert.observed != Some(now);
+            let was = alert.more.as_ref().is_some_and(|more| more.lagging);
+            if lagging != was {
+                alert.more().lagging = lagging;
+                self.dirty.alerts.insert((rule.clone(), *fingerprint));
+            }
+        }
     }
 
     /// Whether any alert of the rule fires: yes, no, or not known because one of them is stale.

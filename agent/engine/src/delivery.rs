@@ -1,6 +1,7 @@
 //! What becomes of a message: its place in the outbox, its attempts, its end (alerting.md 1.5,
 //! decisions.md 18, 24).
 
+use crate::alert::Standing;
 use crate::effect::{Happening, Notification, Reason, Send};
 use crate::input::{DeliveryOutcome, DeliveryReport};
 use crate::metas::{is_meta, meta, meta_instance};
@@ -52,6 +53,8 @@ impl Turn<'_> {
         let snapshot = alert.snapshot();
         alert.counts.sequence += 1;
         let sequence = alert.counts.sequence;
+        let told = alert.more.as_ref().and_then(|more| more.told.get(notifier));
+        let before = told.and_then(|told| told.content);
         let begun = alert.begun();
         let subject = Subject::Alert(*fingerprint);
         let id = outbox::notification_id(&subject, begun, sequence, notifier);
@@ -70,6 +73,7 @@ impl Turn<'_> {
             alert: *fingerprint,
             content: decision.content,
             new: false,
+            before,
         };
         self.queue(subject, notifier, notification, vec![cover]);
     }
@@ -119,6 +123,7 @@ impl Turn<'_> {
                 alert: *fingerprint,
                 content: told.content,
                 new: false,
+                before: told.content,
             };
             self.queue(subject, &notifier, notification, vec![cover]);
         }
@@ -151,7 +156,7 @@ impl Turn<'_> {
         subject: Subject,
         notifier: &NotifierId,
         notification: Notification,
-        covers: Vec<Cover>,
+        mut covers: Vec<Cover>,
     ) {
         let reason = notification.reason;
         let id = notification.id.clone();
@@ -170,8 +175,16 @@ impl Turn<'_> {
         let slot = self.state.outbox.entry(key.clone()).or_default();
         let over_taken = slot.waiting.take();
         let now = self.now.at;
+        let mut untold = over_taken.as_ref().map_or(Vec::new(), undelivered_news);
         if reason == Reason::Group {
-            self.overtake(notifier, &covers);
+            untold.extend(self.overtake(notifier, &covers));
+        }
+        for old in untold {
+            match covers.iter_mut().find(|cover| cover.alert == old.alert) {
+                Some(cover) => cover.before = old.before,
+                None if old.content.is_some() => self.untell(notifier, &old),
+                None => {}
+            }
         }
         self.state.decided += 1;
         let slot = self.state.outbox.entry(key.clone()).or_default();
@@ -203,7 +216,8 @@ impl Turn<'_> {
 
     /// A group's message takes the place of what its alerts have not delivered by themselves (repeats, the
     /// end of flapping): after it, that would be old news.
-    fn overtake(&mut self, notifier: &NotifierId, covers: &[Cover]) {
+    fn overtake(&mut self, notifier: &NotifierId, covers: &[Cover]) -> Vec<Cover> {
+        let mut untold = Vec::new();
         for cover in covers {
             let key = (notifier.clone(), Subject::Alert(cover.alert));
             let Some(slot) = self.state.outbox.get_mut(&key) else {
@@ -217,6 +231,29 @@ impl Turn<'_> {
             }
             self.dirty.slots.insert(key);
             self.superseded(notifier, &old, Reason::Group);
+            drop(self.undelivered.take());
+            untold.extend(undelivered_news(&old));
+        }
+        untold
+    }
+
+    /// A message goes out no more, and none that takes its place speaks of the alert (it is muted by now): so
+    /// the notifier knows what it knew before, and hears of it in time.
+    pub(crate) fn untell(&mut self, notifier: &NotifierId, cover: &Cover) {
+        let alert = self.state.alert_mut(&cover.rule, &cover.alert);
+        let more = alert.and_then(|alert| alert.more.as_mut());
+        let Some(told) = more.and_then(|more| more.told.get_mut(notifier)) else {
+            return;
+        };
+        if told.content == cover.content {
+            told.content = cover.before;
+            if told.content.is_none() {
+                told.heard = None;
+            } else {
+                // When it was told is forgotten by now: reminders count from here.
+                told.delivered_at.get_or_insert(self.now.at);
+            }
+            self.dirty.alerts.insert((cover.rule.clone(), cover.alert));
             drop(self.undelivered.take());
         }
     }
@@ -260,7 +297,8 @@ impl Turn<'_> {
             if slot.flying.is_some() || gated {
                 continue;
             }
-            let ours = |item: &mut Item| item.next_at <= now && item.order > left;
+            let awake = self.awake.contains(&key.0);
+            let ours = |item: &mut Item| item.next_at <= now && (awake || item.order > left);
             let Some(mut item) = slot.waiting.take_if(ours) else {
                 continue;
             };
@@ -279,27 +317,21 @@ impl Turn<'_> {
         self.effects.sends.extend(due);
     }
 
+    /// A group's next message that waited for one of these reports is the timer's.
     pub(crate) fn deliveries(&mut self, reports: Vec<DeliveryReport>) {
-        let mut of_group = false;
         for report in reports {
-            of_group |= self.delivery(report);
-        }
-        // A group's next message may have waited for its report. What this delivery made due goes first.
-        if of_group {
-            self.dispatch();
-            self.flush_due();
+            self.delivery(report);
         }
     }
 
-    /// One report; tells whether the message was a group's.
-    fn delivery(&mut self, report: DeliveryReport) -> bool {
+    fn delivery(&mut self, report: DeliveryReport) {
         let found = self.state.outbox.iter().find(|(_, slot)| {
             slot.flying.as_ref().is_some_and(|item| {
                 item.notification.id == report.id && item.attempts == report.attempt
             })
         });
         let Some(key) = found.map(|(key, _)| key.clone()) else {
-            return false;
+            return;
         };
         let Some(item) = self
             .state
@@ -307,7 +339,7 @@ impl Turn<'_> {
             .get_mut(&key)
             .and_then(|slot| slot.flying.take())
         else {
-            return false;
+            return;
         };
         self.dirty.slots.insert(key.clone());
         let (outcome, message) = match &report.outcome {
@@ -353,7 +385,6 @@ impl Turn<'_> {
         if self.state.outbox.get(&key).is_some_and(Slot::is_empty) {
             self.state.outbox.remove(&key);
         }
-        matches!(&key.1, Subject::Group(_))
     }
 
     fn accepted(&mut self, key: &(NotifierId, Subject), item: &Item) {
@@ -365,8 +396,16 @@ impl Turn<'_> {
             return;
         }
         let instance = meta_instance(meta::DEAD_LETTER, "notifier", key.0.as_str());
-        self.meta(&instance, Severity::Warning, false, None);
+        let settles = self
+            .state
+            .alert(&instance.rule, &instance.fingerprint)
+            .is_some_and(|alert| matches!(alert.standing(), Standing::Recovering(_)));
+        if !settles {
+            // Once; time by itself ends it at rounds.
+            self.meta(&instance, Severity::Warning, false, None);
+        }
         // The service is back: what else waits for it goes out at once.
+        self.awake.insert(key.0.clone());
         let others = self
             .state
             .outbox
@@ -481,60 +520,24 @@ impl Turn<'_> {
         self.meta(&instance, Severity::Warning, true, Some(&words.into()));
         self.stand_in(key, item);
     }
+}
 
-    /// The fallback gets a copy of what its notifier cannot be told.
-    pub(crate) fn stand_in(&mut self, key: &Key, item: &Item) {
-        let Some(fallback) = self.policy.delivery.fallback.clone() else {
-            return;
-        };
-        if fallback == key.0 {
-            return;
-        }
-        let news: Vec<Cover> = item
-            .covers
-            .iter()
-            .filter(|cover| self.is_news(&fallback, cover, item.notification.reason))
-            .cloned()
-            .collect();
-        if news.is_empty() {
-            return;
-        }
-        for cover in news.iter().filter(|cover| cover.content.is_some()) {
-            let told = self.told(&cover.rule, &cover.alert, &fallback);
-            if told.content.is_none() {
-                self.ends_only(&cover.rule, &cover.alert, &fallback);
-            }
-        }
-        let mut copy = (*item.notification).clone();
-        let subject = key.1.clone();
-        copy.id = outbox::notification_id(&subject, copy.decided_at.0, u64::MAX, &fallback);
-        self.queue(subject, &fallback, copy, item.covers.clone());
-    }
-
-    /// Whether the fallback does not know by itself what the dead message says.
-    fn is_news(&self, fallback: &NotifierId, cover: &Cover, reason: Reason) -> bool {
-        let told = self.told(&cover.rule, &cover.alert, fallback);
-        let alert = self.state.alert(&cover.rule, &cover.alert);
-        let started = alert.and_then(|alert| alert.more.as_ref()?.started);
-        let heard = told.heard.is_some() && told.heard == started.map(|started| started.at);
-        match cover.content {
-            // Once is enough, however many notifiers refuse it: two fires would break I1.
-            Some(_) if told.content == cover.content && states(reason) => false,
-            // It hears only what is dead elsewhere; one that hears the alert itself knows its state.
-            Some(_) => told.ends_only || told.content != cover.content,
-            // Who heard of this episode hears of its end anyway.
-            None => !heard,
-        }
+/// What a message that goes out no more would have told.
+fn undelivered_news(item: &Item) -> Vec<Cover> {
+    if changes_what_is_told(item.notification.reason) {
+        item.covers.clone()
+    } else {
+        Vec::new()
     }
 }
 
 /// Whether the message is about the alert's state, and not about its recovery.
-fn changes_what_is_told(reason: Reason) -> bool {
+pub(crate) fn changes_what_is_told(reason: Reason) -> bool {
     !matches!(reason, Reason::Exhausted | Reason::ApprovalWanted)
 }
 
 /// Whether the message says which severity holds now, and nothing else.
-fn states(reason: Reason) -> bool {
+pub(crate) fn states(reason: Reason) -> bool {
     use Reason::{Deescalate, Escalate, Escalation, Fire, Group};
     matches!(reason, Fire | Escalation | Escalate | Deescalate | Group)
 }

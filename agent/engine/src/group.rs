@@ -9,7 +9,7 @@ use crate::reconcile::Named;
 use crate::turn::{Turn, is_due};
 use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Alerts in one message at most; the rest is counted.
@@ -21,6 +21,9 @@ pub(crate) struct Group {
     pub(crate) notifier: NotifierId,
     /// The route's place in the file when it was made.
     pub(crate) route: usize,
+    /// What its route grouped by when it was made; empty in records of before.
+    #[serde(default)]
+    pub(crate) by: Arc<[Arc<str>]>,
     /// Values of `group_by`; `rule` among them where the route groups by it.
     pub(crate) labels: Labels,
     /// When it is looked at next: `group_wait` after the first change, then every `group_interval`.
@@ -95,7 +98,7 @@ impl Turn<'_> {
         let key = key(route, &labels, notifier);
         let now = self.now.at;
         if !self.state.groups.contains_key(&key) {
-            let group = self.join(route, labels, notifier);
+            let group = self.join(route, policy, labels, notifier);
             self.state.groups.insert(key.clone(), group);
             self.dirty.groups.insert(key.clone());
         }
@@ -114,13 +117,20 @@ impl Turn<'_> {
     }
 
     /// One group has one timetable: who is told of it later than others joins in.
-    fn join(&self, route: usize, labels: Labels, notifier: &NotifierId) -> Group {
+    fn join(
+        &self,
+        route: usize,
+        policy: &RoutePolicy,
+        labels: Labels,
+        notifier: &NotifierId,
+    ) -> Group {
         let all = prefix(route, &labels);
         let mut same = self.state.groups.range(all.clone()..);
         let same = same.next().filter(|(key, _)| key.starts_with(&all));
         Group {
             notifier: notifier.clone(),
             route,
+            by: policy.group_by.as_slice().into(),
             labels,
             due: same.and_then(|(_, group)| group.due),
             flushed: same.and_then(|(_, group)| group.flushed),
@@ -144,12 +154,19 @@ impl Turn<'_> {
         }
         let now = self.now.at;
         let groups = &self.state.groups;
-        let due = groups.values().filter(|group| is_due(group.due, now));
+        // Where there is no interval, every round looks.
+        let in_round = self.in_round;
+        let looked_at = |due: Option<Moment>| is_due(due, now) || (in_round && due.is_none());
+        let due = groups.values().filter(|group| looked_at(group.due));
         // Of all its notifiers at once: one timetable.
-        let due: BTreeSet<(usize, &Labels)> = due.map(|g| (g.route, &g.labels)).collect();
+        let due: BTreeSet<(usize, Labels)> = due.map(|g| (g.route, g.labels.clone())).collect();
+        if self.in_round || !self.state.reloaded {
+            self.call_in_the_others(&due);
+        }
+        let groups = &self.state.groups;
         let due: Vec<String> = groups
             .iter()
-            .filter(|(_, group)| due.contains(&(group.route, &group.labels)))
+            .filter(|(_, group)| due.contains(&(group.route, group.labels.clone())))
             .filter(|(key, group)| !self.state.is_flying(key, group))
             .map(|(key, _)| key.clone())
             .collect();
@@ -159,6 +176,23 @@ impl Turn<'_> {
             let members = self.members(&due, live);
             for key in self.in_file_order(due, &members) {
                 self.flush(&key, &members);
+            }
+        }
+    }
+
+    /// Notifiers of the route that have heard nothing of the group yet: this is their moment, too.
+    fn call_in_the_others(&mut self, due: &BTreeSet<(usize, Labels)>) {
+        for (route, labels) in due {
+            let Some(policy) = self.policy.routes.get(*route) else {
+                continue;
+            };
+            let named = policy.notify.iter().filter_map(|r| self.meant(r));
+            for notifier in named.collect::<Vec<_>>() {
+                let key = key(*route, labels, &notifier);
+                if !self.state.groups.contains_key(&key) {
+                    let group = self.join(*route, policy, labels.clone(), &notifier);
+                    self.state.groups.insert(key, group);
+                }
             }
         }
     }
@@ -188,27 +222,41 @@ impl Turn<'_> {
                 };
                 let heard_by =
                     heard_by.get_or_init(|| self.listeners_by_route(&rule, &fingerprint));
+                let listeners = listeners(heard_by, *at);
+                if listeners.is_empty() {
+                    continue;
+                }
                 of_group.push(Member {
                     place,
                     rule: rule.clone(),
                     fingerprint,
-                    listeners: listeners(heard_by, *at),
+                    listeners,
                 });
             }
         }
         members
     }
 
-    /// Groups in the order of the rules in the file, then of series: by the first of their alerts.
+    /// Groups in the order of the rules in the file, then of series: by the first of their alerts that fires,
+    /// or did for somebody.
     fn in_file_order(&self, mut due: Vec<String>, members: &Members) -> Vec<String> {
         due.sort_by_cached_key(|key| {
             let group = self.state.groups.get(key);
             let of_group = group.and_then(|g| members.get(&(g.route, g.labels.clone())));
-            of_group
-                .and_then(|all| all.first())
+            let mut all = of_group.into_iter().flatten();
+            all.find(|member| self.is_of_interest(member))
                 .map_or(usize::MAX, |member| member.place)
         });
         due
+    }
+
+    fn is_of_interest(&self, member: &Member) -> bool {
+        let alert = self.state.alert(&member.rule, &member.fingerprint);
+        alert.is_some_and(|alert| {
+            let more = alert.more.as_ref();
+            alert.standing().severity().is_some()
+                || more.is_some_and(|more| more.told.values().any(|told| told.content.is_some()))
+        })
     }
 
     /// What the group's alerts are now, against what its notifier was told of them.
@@ -236,9 +284,10 @@ impl Turn<'_> {
                 alert: *fingerprint,
                 content: severity,
                 new: severity.is_some() && told.content != severity,
+                before: told.content,
             };
             match severity {
-                Some(_) if closed || more.flapping || self.is_held(rule, alert) => {
+                Some(_) if closed || more.flapping || self.is_held(rule, alert, &told) => {
                     content.withheld |= told.content.is_some();
                 }
                 Some(_) => {
@@ -256,9 +305,9 @@ impl Turn<'_> {
         let Some(group) = self.state.groups.get(key).cloned() else {
             return;
         };
-        self.dirty.groups.insert(key.to_owned());
         let Some(route) = self.policy.routes.get(group.route) else {
             self.state.groups.remove(key);
+            self.dirty.groups.insert(key.to_owned());
             return;
         };
         let of_group = members.get(&(group.route, group.labels.clone()));
@@ -267,8 +316,13 @@ impl Turn<'_> {
         let over = content.firing.is_empty() && !content.withheld;
         let interval = route.group_interval;
         let silent = content.new == 0 && content.resolved.is_empty();
+        if silent && !over && interval.is_zero() && group.due.is_none() {
+            return;
+        }
+        self.dirty.groups.insert(key.to_owned());
         if !silent {
-            let notification = self.compose(key, &group, &content);
+            let members = of_group.map_or(&[][..], Vec::as_slice);
+            let notification = self.compose(key, &group, &content, members);
             let (summary, covers) = notification;
             self.queue(
                 Subject::Group(key.to_owned()),
@@ -287,22 +341,22 @@ impl Turn<'_> {
         }
     }
 
-    fn compose(&self, key: &str, group: &Group, content: &Content) -> (Notification, Vec<Cover>) {
+    fn compose(
+        &self,
+        key: &str,
+        group: &Group,
+        content: &Content,
+        members: &[Member],
+    ) -> (Notification, Vec<Cover>) {
         let subject = Subject::Group(key.to_owned());
         let mut covers = content.firing.clone();
         covers.extend(content.resolved.iter().cloned());
-        let mut alerts: Vec<AlertSnapshot> = covers
-            .iter()
-            .filter_map(|cover| self.state.alert(&cover.rule, &cover.alert))
-            .map(Alert::snapshot)
-            .take(LISTED_MAX)
-            .collect();
         // This message takes the place of one that is still undelivered: what that one says is new or
         // over is not said by any other.
         let place = (group.notifier.clone(), subject.clone());
         let undelivered = self.state.outbox.get(&place);
-        let mut resolved = content.resolved.len();
         let mut new = content.new;
+        let mut gone: Vec<AlertSnapshot> = Vec::new();
         if let Some(item) = undelivered.and_then(|slot| slot.waiting.as_ref()) {
             for untold in item.covers.iter().filter(|cover| cover.new) {
                 let same = |cover: &&mut Cover| cover.alert == untold.alert;
@@ -317,12 +371,25 @@ impl Turn<'_> {
                     continue;
                 }
                 let listed = item.notification.alerts.iter();
-                alerts.extend(listed.filter(|a| a.fingerprint == cover.alert).cloned());
+                gone.extend(listed.filter(|a| a.fingerprint == cover.alert).cloned());
                 covers.push(cover.clone());
-                resolved += 1;
             }
         }
-        alerts.truncate(LISTED_MAX);
+        // What is over in the order of the file, too.
+        let places: HashMap<Fingerprint, usize> = members
+            .iter()
+            .map(|member| (member.fingerprint, member.place))
+            .collect();
+        let place = |cover: &Cover| places.get(&cover.alert).copied().unwrap_or(usize::MAX);
+        covers[content.firing.len()..].sort_by_cached_key(place);
+        let resolved = covers.len() - content.firing.len();
+        let alerts = covers.iter().filter_map(|cover| {
+            // What was over may fire again by now, and be muted: it is said as it was.
+            let was = gone.iter().find(|alert| alert.fingerprint == cover.alert);
+            let alert = self.state.alert(&cover.rule, &cover.alert);
+            was.cloned().or_else(|| alert.map(Alert::snapshot))
+        });
+        let alerts: Vec<AlertSnapshot> = alerts.take(LISTED_MAX).collect();
         let count = |all: usize| u32::try_from(all).unwrap_or(u32::MAX);
         let begun = self.now.at.0;
         let notification = Notification {

@@ -1,14 +1,15 @@
 //! Judging: what probes and rules said in one round, and what becomes of each alert.
 
 use crate::alert::{Alert, Ended, Started, Timing};
-use crate::buckets::Buckets;
+use crate::buckets::{self, Buckets};
 use crate::effect::Happening;
 use crate::input::{Observation, ProbeRun, RuleRound, Seen};
-use crate::metas::{meta, meta_instance};
-use crate::model::{Fingerprint, Instance, Labels, Moment, RuleId, Severities, Severity};
+use crate::metas::{is_meta, meta, meta_instance};
+use crate::model::{Fingerprint, Instance, Moment, RuleId, Severities, Severity};
 use crate::policy::{OnMissing, RulePolicy};
 use crate::state::{ProbeState, RuleState};
 use crate::turn::Turn;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,11 @@ impl RuleState {
     /// Whether newcomers may be refused: then each of its instances has a row, a healthy one too.
     pub(crate) fn is_full(&self, rule: &RulePolicy) -> bool {
         self.alerts.len() >= rule.max_instances
+    }
+
+    /// Whether healthy instances have rows, too: what is missed of them is written like that of others.
+    fn has_all_rows(&self, rule: &RulePolicy, children: &BTreeSet<RuleId>) -> bool {
+        rule.at_least.is_some() || children.contains(&rule.id) || self.is_full(rule)
     }
 
     /// Whether the instance is one of those that count. One that is gone may still be remembered.
@@ -63,9 +69,8 @@ impl RuleState {
             return false;
         }
         match self.alerts.get_mut(&observation.instance.fingerprint) {
-            Some(alert) if alert.is_quiet() && alert.observed.is_some() => {
+            Some(alert) if alert.is_quiet() && alert.observed.is_some() && alert.absences == 0 => {
                 alert.observed = Some(now);
-                alert.absences = 0;
                 self.meet(&observation.instance.fingerprint);
                 true
             }
@@ -99,10 +104,15 @@ impl Turn<'_> {
         self.policy.alerting.stale_after.unwrap_or_else(default)
     }
 
-    /// `stale_after` of a rule that was judged; endless for meta-alerts, and before the first round.
+    /// `stale_after` of a rule that was judged; before its first round as configured, if it is; endless for
+    /// meta-alerts.
     pub(crate) fn stale_after_of(&self, rule: &RuleId) -> Duration {
         let known = self.state.stale_after.get(rule).copied();
-        known.unwrap_or(Duration::MAX)
+        let configured = || {
+            let ours = !is_meta(rule) && !self.state.is_external(rule);
+            self.policy.alerting.stale_after.filter(|_| ours)
+        };
+        known.or_else(configured).unwrap_or(Duration::MAX)
     }
 
     pub(crate) fn judge(&mut self, round: RuleRound) {
@@ -137,6 +147,7 @@ impl Turn<'_> {
             policy.alerting.outage_tolerance,
         );
         self.absent_rule(rule, &observations, &timing);
+        self.former_dead_man(rule, &observations, &timing);
         let Some(state) = self.state.rules.get_mut(&rule.id) else {
             return;
         };
@@ -156,6 +167,20 @@ impl Turn<'_> {
             return;
         };
         state.fresh = false;
+        if let Some(at_least) = rule.at_least {
+            let bucket = |at| buckets::index(at_least, self.state.born, at);
+            if state.observed.is_none_or(|last| bucket(last) < bucket(now)) {
+                self.dirty.rounds.insert(rule.id.clone());
+            }
+            for (fingerprint, alert) in &mut state.alerts {
+                let unseen = alert.observed != Some(now);
+                if let Some(more) = alert.more.as_mut().filter(|_| unseen)
+                    && more.buckets.pass(at_least, self.state.born, now)
+                {
+                    self.dirty.alerts.insert((rule.id.clone(), *fingerprint));
+                }
+            }
+        }
         state.observed = Some(now);
         let alerts = &state.alerts;
         state.unmet.retain(|f| alerts.contains_key(f));
@@ -183,38 +208,8 @@ impl Turn<'_> {
             let named = unsaved.into_iter().map(|f| (rule.id.clone(), f));
             self.dirty.alerts.extend(named);
         }
-    }
-
-    /// A dead-man rule of which no series was ever seen stands for itself.
-    fn absent_rule(&mut self, rule: &RulePolicy, observations: &[Observation], timing: &Timing) {
-        let Some(absent) = rule.absent else { return };
-        let Some(state) = self.state.rules.get(&rule.id) else {
-            return;
-        };
-        let itself = Arc::new(Instance::new(rule.id.clone(), Labels::default()));
-        let known = state.alerts.contains_key(&itself.fingerprint);
-        let others = state.alerts.keys().any(|f| *f != itself.fingerprint);
-        let nothing = observations.iter().all(|o| o.seen != Seen::Value);
-        let unknown = observations.iter().any(|o| o.seen == Seen::Unknown);
-        let mentioned = observations
-            .iter()
-            .any(|o| o.instance.fingerprint == itself.fingerprint);
-        // A failed probe says nothing of what is there.
-        let failed = rule.probes.iter().any(|probe| {
-            let probe = self.state.probes.get(probe);
-            probe.is_none_or(|probe| probe.error.is_some())
-        });
-        if mentioned {
-            return;
-        }
-        // The first round after a restart shows what is there, and misses nothing yet.
-        let fresh = state.fresh;
-        let late = !fresh && timing.now.since(self.state.started) > absent;
-        if nothing && !unknown && !others && !failed && late {
-            self.admit(rule, &itself);
-            self.dead_man(rule, &itself.fingerprint, timing);
-        } else if known && (!nothing || (others && !fresh)) {
-            self.see(rule, &itself.fingerprint, Severities::NONE, timing);
+        if self.state.children.contains(&rule.id) && self.dirty.rounds.contains(&rule.id) {
+            self.note_lagging(&rule.id);
         }
     }
 
@@ -286,27 +281,25 @@ impl Turn<'_> {
     }
 
     /// Only absences in a row count.
-    fn interrupt_absences(&mut self, rule: &RulePolicy, fingerprint: &Fingerprint) {
+    pub(crate) fn interrupt_absences(&mut self, rule: &RulePolicy, fingerprint: &Fingerprint) {
         let Some(alert) = self.state.alert_mut(&rule.id, fingerprint) else {
             return;
         };
         if alert.absences > 0 {
             alert.absences = 0;
-            if !alert.is_quiet() {
+            let quiet = alert.is_quiet();
+            let state = self.state.rules.get(&rule.id);
+            let has_row = |state: &RuleState| state.has_all_rows(rule, &self.state.children);
+            if !quiet || rule.absent.is_some() || state.is_some_and(has_row) {
                 self.dirty.alerts.insert((rule.id.clone(), *fingerprint));
             }
         }
     }
 
     /// The probe answered, and the series is not in its answer.
-    fn absent(&mut self, rule: &RulePolicy, fingerprint: &Fingerprint, timing: &Timing) {
+    pub(crate) fn absent(&mut self, rule: &RulePolicy, fingerprint: &Fingerprint, timing: &Timing) {
         let started = self.state.started;
         let gone_after = self.policy.alerting.gone_after;
-        let full = self
-            .state
-            .rules
-            .get(&rule.id)
-            .is_some_and(|state| state.is_full(rule));
         let Some(alert) = self.state.alert_mut(&rule.id, fingerprint) else {
             return;
         };
@@ -338,8 +331,10 @@ impl Turn<'_> {
             OnMissing::Keep => {
                 alert.absences += 1;
                 let gone = alert.absences >= gone_after;
-                // Where others wait for its place, a restart goes on counting.
-                let counts = !alert.is_quiet() || gone || full;
+                let quiet = alert.is_quiet();
+                let state = self.state.rules.get(&rule.id);
+                let has_row = |state: &RuleState| state.has_all_rows(rule, &self.state.children);
+                let counts = !quiet || gone || state.is_some_and(has_row);
                 if gone {
                     self.change(&rule.id, fingerprint, "gone", |alert| {
                         alert.silence_machines();
@@ -429,44 +424,24 @@ impl Turn<'_> {
         breached: Severities,
         timing: &Timing,
     ) {
-        let verdicts = |alert: Option<&Alert>| {
-            let more = alert.and_then(|alert| alert.more.as_ref());
-            more.map(|more| more.buckets.clone())
-        };
         if let Some(state) = self.state.rules.get_mut(&rule.id) {
             state.meet(fingerprint);
         }
-        let before = timing
-            .at_least
-            .and_then(|_| verdicts(self.state.alert(&rule.id, fingerprint)));
+        let mut news = false;
         self.change(&rule.id, fingerprint, "threshold", |alert| {
-            alert.observe(breached, timing);
+            news = alert.observe(breached, timing);
         });
-        // Verdicts outlive a restart, so that a bucket that was known is not held for unknown; where
-        // none breaches and nothing fires, known and unknown come to the same, and nothing is written.
-        if timing.at_least.is_some()
+        // Verdicts outlive a restart, so that a bucket that was known is not held for unknown.
+        if news
             && let Some(state) = self.state.rules.get_mut(&rule.id)
             && let Some(alert) = state.alerts.get(fingerprint)
-            && let Some(more) = &alert.more
-            && before.as_ref() != Some(&more.buckets)
-            && (!alert.is_quiet() || more.buckets.breaches() > 0)
         {
-            let labels = alert.instance.labels.clone();
-            state.live.insert(labels, *fingerprint);
+            if !alert.is_idle() {
+                let labels = alert.instance.labels.clone();
+                state.live.insert(labels, *fingerprint);
+            }
             self.dirty.alerts.insert((rule.id.clone(), *fingerprint));
         }
-    }
-
-    /// The dead-man's verdict: it speaks of its own severity alone, and is no observation.
-    fn dead_man(&mut self, rule: &RulePolicy, fingerprint: &Fingerprint, timing: &Timing) {
-        let (severity, now) = (rule.severity, timing.now);
-        if let Some(alert) = self.state.alert_mut(&rule.id, fingerprint) {
-            alert.more().added = rule.labels.clone();
-        }
-        self.change(&rule.id, fingerprint, "threshold", |alert| {
-            let phase = &mut alert.phases[severity.index()];
-            *phase = phase.next(true, now, timing.wait[severity], timing.keep[severity]);
-        });
     }
 
     /// Changes an alert's machines and draws the consequences: episode, history, flapping, acknowledgement.

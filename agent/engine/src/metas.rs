@@ -111,10 +111,16 @@ impl Turn<'_> {
         } else {
             Severities::NONE
         };
+        let severity_of = |turn: &Self| {
+            let alert = turn.state.alert(rule, &instance.fingerprint);
+            alert.and_then(|alert| alert.standing().severity())
+        };
+        let before = severity_of(self);
         self.change(rule, &instance.fingerprint, "meta", |alert| {
-            alert.observe(breached, &timing)
+            alert.observe(breached, &timing);
         });
-        if !self.in_round {
+        // What else there is to say of it (to whom a reload routes it now) is a round's.
+        if !self.in_round && severity_of(self) != before {
             self.notify_one(rule, &instance.fingerprint);
         }
     }

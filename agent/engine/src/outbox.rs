@@ -84,6 +84,9 @@ pub(crate) struct Cover {
     /// In a group: counted as new.
     #[serde(default)]
     pub(crate) new: bool,
+    /// What the notifier had been told before: it knows no more than that until this message arrives.
+    #[serde(default)]
+    pub(crate) before: Option<Severity>,
 }
 
 /// The id of a message: the same for the same decision, whatever happens to the process.

@@ -11,7 +11,7 @@ use crate::machine::Phase;
 use crate::metas::meta;
 use crate::model::{Instance, Labels, Moment, NotifierId, Now, ProbeId, RuleId};
 use crate::outbox::{Item, Slot, Subject};
-use crate::policy::Policy;
+use crate::policy::{AtLeast, Policy};
 use crate::recovery::Ledger;
 use crate::silence::KeptSilence;
 use crate::state::{RestoreError, State};
@@ -85,7 +85,10 @@ impl Turn<'_> {
                 state.is_some_and(|state| state.is_full(rule))
             });
             let full = full.map(|rule| &rule.id);
-            full.chain(&self.state.children).collect()
+            let counting = self.policy.rules.iter();
+            let counting = counting.filter(|rule| rule.at_least.is_some());
+            let counting = counting.map(|rule| &rule.id);
+            full.chain(&self.state.children).chain(counting).collect()
         };
         for (rule, fingerprint) in &dirty.alerts {
             let alert = self.state.alert(rule, fingerprint);
@@ -139,6 +142,10 @@ impl Turn<'_> {
             });
             // A round in which all is quiet needs no memory; the records of its alerts say so.
             let key = format!("{ROUND}{rule}");
+            let mut rules = self.policy.rules.iter();
+            let counts = rules.any(|policy| policy.id == *rule && policy.at_least.is_some())
+                || self.state.children.contains(rule);
+            let busy = busy.or(state.filter(|_| counts));
             if let Some(observed) = busy.and_then(|state| state.observed) {
                 put(Table::Engine, key, json(&observed));
             } else if !self.policy.rules.iter().any(|policy| policy.id == *rule) {
@@ -234,7 +241,8 @@ impl State {
             }
         }
         for (rule, at) in rounds {
-            state.take_round(&rule, at);
+            let counts = policy.rules.iter().find(|policy| policy.id == rule);
+            state.take_round(&rule, at, counts.and_then(|policy| policy.at_least));
         }
         for rule in &policy.rules {
             let known = state.rules.entry(rule.id.clone()).or_default();
@@ -243,6 +251,8 @@ impl State {
             }
         }
         let mut turn = Turn::new(&mut state, policy, now);
+        // What an operator did during the outage comes before the retries of this instant.
+        turn.left_to_timer = turn.state.decided;
         turn.event(None, Happening::Back { from: "restart" });
         for (notifier, item, by) in &overtaken {
             turn.superseded(notifier, item, *by);
@@ -267,7 +277,8 @@ impl State {
         alert.counts = record.counts;
         alert.more = record.more;
         let rule = self.rules.entry(instance.rule.clone()).or_default();
-        if !alert.is_idle() {
+        // What is gone is among those looked at: the message of its end may be under way.
+        if !alert.is_idle() || alert.is_gone() {
             rule.live
                 .insert(instance.labels.clone(), instance.fingerprint);
         }
@@ -310,13 +321,17 @@ impl State {
     }
 
     /// Alerts that were observed in their rule's last round have no row of their own for it.
-    fn take_round(&mut self, rule: &RuleId, at: Moment) {
+    fn take_round(&mut self, rule: &RuleId, at: Moment, at_least: Option<AtLeast>) {
+        let child = self.children.contains(rule);
         let Some(state) = self.rules.get_mut(rule) else {
             return;
         };
         for alert in state.alerts.values_mut() {
+            if let (Some(at_least), Some(more)) = (at_least, &mut alert.more) {
+                more.buckets.recall(at_least, self.born, at);
+            }
             let lagging = alert.more.as_ref().is_some_and(|more| more.lagging);
-            if !lagging && !alert.is_quiet() {
+            if !lagging && (child || !alert.is_quiet()) {
                 alert.observed = alert.observed.max(Some(at));
             }
         }

@@ -356,7 +356,7 @@ impl Turn<'_> {
             && !more.meta
             && !told.ends_only
         {
-            let quiet = closed || self.is_held(rule, alert);
+            let quiet = closed || self.is_held(rule, alert, &told);
             let news = desired.filter(|_| told.content != desired && !quiet);
             let over = desired.is_none() && told.content.is_some();
             if news.is_some() || over {
@@ -411,13 +411,14 @@ impl Turn<'_> {
         taken.or(Some(first))
     }
 
-    /// Whether nothing may be said of the firing alert now: it is muted, or `hold` still runs.
-    pub(crate) fn is_held(&self, rule: &RuleId, alert: &Alert) -> bool {
+    /// Whether nothing may be said of the firing alert now to who was `told` so much: it is muted, or `hold`
+    /// still runs.
+    pub(crate) fn is_held(&self, rule: &RuleId, alert: &Alert, told: &Told) -> bool {
         let Some(more) = &alert.more else {
             return false;
         };
         let hold = self.hold(rule);
-        let told = more.told.values().any(|told| told.content.is_some());
+        let told = told.content.is_some();
         let since = more
             .started
             .map_or(hold, |started| self.now.at.since(started.at));
@@ -434,7 +435,7 @@ impl Turn<'_> {
     ) -> Option<Decision> {
         let now = self.now.at;
         let alert = self.state.alert(rule, fingerprint)?;
-        if self.is_held(rule, alert) {
+        if self.is_held(rule, alert, &self.told(rule, fingerprint, notifier)) {
             return None;
         }
         let severity = alert.standing().severity()?;

@@ -1,9 +1,12 @@
 //! A new policy: what it no longer names ends (alerting.md 1.4, decisions.md 15).
 
+use crate::alert::Alert;
 use crate::composite;
 use crate::effect::Reason;
+use crate::group::Group;
 use crate::metas::{is_meta, meta};
 use crate::model::{Fingerprint, Instance, NotifierId, ProcedureId, RuleId, Severity};
+use crate::outbox::Subject;
 use crate::reconcile::Decision;
 use crate::turn::Turn;
 use std::collections::BTreeSet;
@@ -12,6 +15,7 @@ use std::sync::Arc;
 impl Turn<'_> {
     /// A new policy: rules that are gone resolve at once, cardinality is counted anew.
     pub(crate) fn reload(&mut self) {
+        self.state.reloaded = true;
         let known: BTreeSet<&RuleId> = self.policy.rules.iter().map(|rule| &rule.id).collect();
         let mut gone: Vec<RuleId> = self
             .state
@@ -41,6 +45,8 @@ impl Turn<'_> {
             self.remove_rule(&id);
         }
         self.forget_notifiers();
+        self.dissolve_groups();
+        self.relabel();
         self.open_gates();
         self.end_meta(meta::CARDINALITY);
         let probes_of_failing: Vec<Arc<Instance>> = self.metas_of_removed_rules(&known);
@@ -53,15 +59,14 @@ impl Turn<'_> {
             .iter()
             .map(|procedure| &procedure.id)
             .collect();
-        let dropped: Vec<(ProcedureId, Fingerprint)> = self
-            .state
-            .ledgers
-            .keys()
-            .filter(|(procedure, _)| !procedures.contains(procedure))
-            .cloned()
-            .collect();
+        let ledgers = self.state.ledgers.iter();
+        let dropped = ledgers.filter(|((procedure, _), ledger)| {
+            // What runs ends by itself, and its end is told.
+            !procedures.contains(procedure) && !ledger.running
+        });
+        let dropped: Vec<(ProcedureId, Fingerprint)> =
+            dropped.map(|(key, _)| key.clone()).collect();
         for key in dropped {
-            // What runs ends by itself; its report finds nothing and is dropped.
             self.state.ledgers.remove(&key);
             self.dirty.ledgers.insert(key);
         }
@@ -72,6 +77,15 @@ impl Turn<'_> {
             self.dirty.alerts.extend(alerts.map(|f| (id.clone(), *f)));
         }
         self.state.children = children;
+        for rule in &self.policy.rules {
+            // Who has a place keeps it over a restart, now that newcomers may be refused.
+            if let Some(state) = self.state.rules.get(&rule.id)
+                && state.is_full(rule)
+            {
+                let all = state.alerts.keys().map(|f| (rule.id.clone(), *f));
+                self.dirty.alerts.extend(all);
+            }
+        }
         if resolved {
             // What a group says of a removed rule takes the place of what is still undelivered.
             self.flush_groups();
@@ -107,12 +121,9 @@ impl Turn<'_> {
             return;
         };
         rule.unsaved.clear();
-        let stored = rule
-            .alerts
-            .iter()
-            .filter(|(_, alert)| alert.is_worth_a_row());
-        let stored = stored.map(|(fingerprint, _)| (id.clone(), *fingerprint));
-        self.dirty.alerts.extend(stored);
+        // Healthy ones may have a row, too.
+        let all = rule.alerts.keys().map(|f| (id.clone(), *f));
+        self.dirty.alerts.extend(all);
         rule.alerts.retain(|fingerprint, alert| {
             alert.observed = None;
             alerts.contains(fingerprint)
@@ -171,17 +182,68 @@ impl Turn<'_> {
                 }
             }
         }
-        let groups = self.state.groups.iter().filter(|(_, group)| {
+    }
+
+    /// Groups that their route does not make any more, now that it groups otherwise, or not at all, or tells
+    /// others. What they were about to say, or could not deliver yet, is said as the routes say things now.
+    fn dissolve_groups(&mut self) {
+        let stands = |group: &Group| {
             let route = self.policy.routes.get(group.route);
-            !route.is_some_and(|route| {
+            route.is_some_and(|route| {
                 let mut named = route.notify.iter();
-                named.any(|recipient| recipient.may_be(self.policy, &group.notifier))
+                let same = group.by.is_empty() || *group.by == *route.group_by;
+                same && !route.group_by.is_empty()
+                    && named.any(|recipient| recipient.may_be(self.policy, &group.notifier))
             })
-        });
-        let groups: Vec<String> = groups.map(|(key, _)| key.clone()).collect();
-        for key in groups {
+        };
+        let groups = self.state.groups.iter().filter(|(_, g)| !stands(g));
+        let groups: Vec<(String, NotifierId)> = groups
+            .map(|(key, group)| (key.clone(), group.notifier.clone()))
+            .collect();
+        for (key, notifier) in groups {
             self.state.groups.remove(&key);
-            self.dirty.groups.insert(key);
+            self.dirty.groups.insert(key.clone());
+            let place = (notifier, Subject::Group(key));
+            let Some(slot) = self.state.outbox.get_mut(&place) else {
+                continue;
+            };
+            let Some(item) = slot.waiting.take() else {
+                continue;
+            };
+            if slot.is_empty() {
+                self.state.outbox.remove(&place);
+            }
+            for mut cover in item.covers {
+                if cover.content.is_none() && cover.before.is_none() {
+                    // What it did not answer to may have arrived: that it is over is said.
+                    let alert = self.state.alert(&cover.rule, &cover.alert);
+                    cover.before = alert.map(Alert::last_severity);
+                }
+                self.untell(&place.0, &cover);
+            }
+            self.dirty.slots.insert(place);
+        }
+    }
+
+    /// What rules add to the labels of their alerts holds from now on for those that fire, too, also while
+    /// they are not observed.
+    fn relabel(&mut self) {
+        for rule in &self.policy.rules {
+            let Some(state) = self.state.rules.get_mut(&rule.id) else {
+                continue;
+            };
+            for fingerprint in state.live.values() {
+                // One that is over resolves under the name it fired under.
+                let alert = state.alerts.get_mut(fingerprint);
+                let alert = alert.filter(|alert| !alert.is_quiet());
+                let Some(more) = alert.and_then(|alert| alert.more.as_mut()) else {
+                    continue;
+                };
+                if more.added != rule.labels && more.external.is_none() {
+                    more.added = rule.labels.clone();
+                    self.dirty.alerts.insert((rule.id.clone(), *fingerprint));
+                }
+            }
         }
     }
 }

@@ -40,6 +40,8 @@ pub struct State {
     pub(crate) paused: bool,
     /// No round since the start, the restart or the resume: what came due meanwhile waits for its data.
     pub(crate) unjudged: bool,
+    /// No round since the last reload: whom a route names anew hears from the next one on.
+    pub(crate) reloaded: bool,
     /// The engine's own record is stored: the begin of its life outlives a restart.
     pub(crate) stored: bool,
     /// Numbers the messages in the order in which they were decided upon.
@@ -137,6 +139,7 @@ impl State {
             silences: BTreeMap::new(),
             paused: false,
             unjudged: false,
+            reloaded: false,
             stored: false,
             decided: 0,
             host_starts: VecDeque::new(),
@@ -298,7 +301,11 @@ pub fn step(state: &mut State, policy: &Policy, input: Input, now: Now) -> Effec
     let mut turn = Turn::new(state, policy, now);
     if matches!(
         input,
-        Input::Command(_) | Input::Condition(_) | Input::Reload
+        Input::Command(_)
+            | Input::Condition(_)
+            | Input::Deliveries(_)
+            | Input::Reload
+            | Input::Resumed { .. }
     ) {
         turn.left_to_timer = turn.state.decided;
     }

@@ -44,6 +44,8 @@ pub(crate) struct Turn<'a> {
     /// Messages up to this number are left to the timer: what an operator or a reload does comes before
     /// the retries of its instant (product.md, section 6).
     pub(crate) left_to_timer: u64,
+    /// But not those of notifiers that just took a message: a success makes the others due.
+    pub(crate) awake: BTreeSet<NotifierId>,
     /// What the calendar says now.
     pub(crate) hours: OnceCell<Hours>,
     /// Which alerts an undelivered message speaks of, once somebody asked.
@@ -63,6 +65,7 @@ impl<'a> Turn<'a> {
             dirty: Dirty::default(),
             in_round: false,
             left_to_timer: 0,
+            awake: BTreeSet::new(),
             hours: OnceCell::new(),
             undelivered: OnceCell::new(),
             holds: OnceCell::new(),
@@ -106,6 +109,7 @@ impl<'a> Turn<'a> {
         self.notify_all();
         self.recollect();
         self.act_all();
+        self.state.reloaded = false;
     }
 
     pub(crate) fn timer(&mut self) {

@@ -59,6 +59,8 @@ pub struct World {
     names: BTreeMap<Fingerprint, String>,
     /// Handed out and not sent yet.
     sends: Vec<Send>,
+    /// One is on its way: what its report makes due joins those that stand behind it.
+    delivering: bool,
     /// Numbers the ids of notifications of the notifiers that have answers.
     numbers: BTreeMap<NotificationId, usize>,
     entries: Vec<Entry>,
@@ -93,6 +95,7 @@ impl World {
             now: 0,
             names: BTreeMap::new(),
             sends: Vec::new(),
+            delivering: false,
             numbers: BTreeMap::new(),
             entries: Vec::new(),
             states: BTreeMap::new(),
@@ -171,8 +174,12 @@ impl World {
         timer.into_iter().chain(ends).min()
     }
 
-    /// Feeds what is due now: ends of actions, then the engine's timers.
+    /// Feeds what is due now: the engine's timers, then ends of actions.
     pub fn timers(&mut self) {
+        self.due_now();
+        if self.dead_until.is_some() {
+            return;
+        }
         let (ended, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.running)
             .into_iter()
             .partition(|(at, _)| *at <= self.now);
@@ -180,6 +187,10 @@ impl World {
         for (_, report) in ended {
             self.feed(Input::Action(report));
         }
+        self.due_now();
+    }
+
+    fn due_now(&mut self) {
         for _ in 0..TIMER_TURNS_MAX {
             let due = self.state.next_due();
             if self.dead_until.is_some() || due.is_none_or(|due| due > self.clock().at) {
@@ -283,7 +294,7 @@ impl World {
             let ends = self.now + millis(takes.min(start.timeout));
             self.running.push((ends, report));
         }
-        let outermost = self.sends.is_empty();
+        let outermost = !self.delivering;
         let nested = |send: &Send| !outermost && is_meta(send);
         let (at_once, rest): (Vec<_>, Vec<_>) = effects.sends.into_iter().partition(nested);
         self.sends.extend(rest);
@@ -297,13 +308,17 @@ impl World {
         while outermost && !self.sends.is_empty() {
             if self.dead_until.is_some() {
                 self.sends.clear();
-                return;
+                break;
             }
+            self.delivering = true;
             let sends = self.sends.iter().enumerate();
             let first = sends.min_by_key(|(_, send)| send.order);
             let first = first.map_or(0, |(at, _)| at);
             let send = self.sends.remove(first);
             self.deliver(send);
+        }
+        if outermost {
+            self.delivering = false;
         }
     }
 

@@ -92,6 +92,13 @@ impl Token {
         Ok(Token::of(text))
     }
 
+    /// A token that nobody knows, for a disk that takes none: what needs one is refused.
+    pub fn known_to_nobody() -> std::io::Result<Self> {
+        let mut digest = [0; 32];
+        File::open("/dev/urandom")?.read_exact(&mut digest)?;
+        Ok(Token(digest))
+    }
+
     /// Whether `given` is the token. Takes the same time wherever the two differ.
     pub fn is(&self, given: &str) -> bool {
         let given: [u8; 32] = Sha256::digest(given).into();
@@ -151,6 +158,13 @@ mod tests {
         assert!(!read.is("") && !read.is(&text[..63]));
         assert_eq!(format!("{read:?}"), "Token(***)");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn nobody_knows_the_token_of_nobody() {
+        let token = Token::known_to_nobody().unwrap();
+        assert_ne!(token.0, Token::known_to_nobody().unwrap().0);
+        assert!(!token.is(""));
     }
 
     #[test]

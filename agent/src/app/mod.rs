@@ -1,10 +1,12 @@
 //! The whole agent: builds every part in one straight function, starts them in order, stops them in
 //! reverse. The only place that knows all parts.
 
+mod doors;
 mod events;
 mod heartbeat;
 mod plugin_state;
 mod service;
+mod signals;
 mod status;
 mod vitals;
 
@@ -22,10 +24,10 @@ use crate::store::metrics::Recording;
 use crate::store::{KeepMetrics, OpenError, Opened, Recorder, RecorderView, StateStore};
 use crate::telemetry::log::LogHandle;
 use crate::telemetry::metrics::Metrics;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use watchfire_engine::input::{Condition, Input};
@@ -56,7 +58,19 @@ pub fn run(options: RunOptions) -> Result<(), Failure> {
         .enable_all()
         .max_blocking_threads(4)
         .build()?;
-    runtime.block_on(start(options))
+    let ended = runtime.block_on(start(options));
+    crate::telemetry::flush_log();
+    ended
+}
+
+/// No crash writes what this process knows, its secrets above all, into a file; nor one of a command that it starts.
+/// Crash handlers that the kernel hands a core to (systemd-coredump, apport) keep to the limit, too.
+fn forbid_core_files() -> rustix::io::Result<()> {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none)
 }
 
 /// The configuration to start with, and what went before it.
@@ -70,6 +84,8 @@ struct Beginning {
 }
 
 async fn start(options: RunOptions) -> Result<(), Failure> {
+    let mut signals = signals::Signals::listen()?;
+    let no_cores = forbid_core_files();
     let environment = environment(&options)?;
     let Beginning {
         config,
@@ -85,6 +101,9 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
         data = %config.agent.data_dir.display(),
         "watchfire starts"
     );
+    if let Err(error) = no_cores {
+        tracing::warn!(%error, "core files stay allowed: one would hold secrets");
+    }
 
     let clock = Clock::resume(opened.clock.as_ref());
     let now = clock.now();
@@ -133,7 +152,16 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
         notices: notices.clone(),
         requests,
     };
-    let (reloader, generation) = Reloader::start(setup).await;
+    let (reloader, generation) = tokio::select! {
+        biased;
+        () = signals.end() => {
+            // Nothing runs yet but the store.
+            tracing::info!("watchfire stops");
+            store.close().await;
+            return Ok(());
+        }
+        started = Reloader::start(setup) => started,
+    };
     let mut engine = engine;
     if opened.lost.is_some() {
         forget_all(&mut engine, &generation.borrow(), now);
@@ -188,10 +216,10 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
             generation.clone(),
             history.clone(),
         )),
-        token: api::Token::load_or_create(&config.agent.data_dir)?,
+        token: doors::token(&config.agent.data_dir)?,
     });
     let (stop_doors, doors_stop) = watch::channel(false);
-    let doors = open_doors(&config, &api, &doors_stop).await?;
+    let doors = doors::open(&config, &api, &doors_stop).await?;
 
     let side = vec![
         tokio::spawn(reloader.run()),
@@ -220,7 +248,7 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
     let service = service::Service::of_process();
     service.ready();
     tokio::select! {
-        ended = wait_for_end(&ask_reload) => ended?,
+        () = signals.end_or_reload(&ask_reload) => {}
         () = service.live(&api) => {}
     }
 
@@ -363,7 +391,8 @@ fn code_cache(data_dir: &Path) -> Option<CodeCache> {
 }
 
 /// Conditions of the process before that nobody will end: what it said of its store, its state and its
-/// own vitals, and refusals of plugins that are gone.
+/// own vitals, refusals of plugins that are gone or in use no more, and probes that were
+/// removed while no agent ran.
 fn conditions_over(state: &State, generation: &Generation) -> Vec<Condition> {
     let refused = |name: &str| crate::plugin::notice::is_amiss(generation, name);
     let alerts = state.alerts();
@@ -382,6 +411,7 @@ fn conditions_over(state: &State, generation: &Generation) -> Vec<Condition> {
         active: false,
         summary: "over since the restart".into(),
     })
+    .chain(pipeline::conditions_of_removed_probes(state, generation))
     .collect()
 }
 
@@ -412,37 +442,6 @@ async fn tell_lost_state(notices: &mpsc::Sender<Notice>, reason: &str) {
     };
     // The alert stage outlives this call.
     let _ = notices.send(Notice::Condition(condition)).await;
-}
-
-async fn open_doors(
-    config: &Config,
-    api: &Api,
-    stop: &watch::Receiver<bool>,
-) -> Result<Vec<(&'static str, JoinHandle<()>)>, Failure> {
-    let stopped = |mut stop: watch::Receiver<bool>| async move {
-        // A dropped sender is a stop as well.
-        let _ = stop.wait_for(|stop| *stop).await;
-    };
-    let mut doors = Vec::new();
-    let unix = api::bind_unix(&config.api.socket).await?;
-    doors.push((
-        "socket",
-        tokio::spawn(api::serve(api.clone(), unix, stopped(stop.clone()))),
-    ));
-    if let Some(listen) = config.api.listen {
-        let tcp = api::bind_tcp(listen).await.map_err(|error| {
-            Failure::failed(format!(
-                "{}; write another address with --listen or under [api] listen, or \"\" for none",
-                crate::error::chain(&error)
-            ))
-        })?;
-        tracing::info!(address = %listen, "the API listens");
-        doors.push((
-            "http",
-            tokio::spawn(api::serve(api.clone(), tcp, stopped(stop.clone()))),
-        ));
-    }
-    Ok(doors)
 }
 
 /// Persists each configuration that went live as the last good one, and lets the log and the API follow.
@@ -526,30 +525,6 @@ async fn clean_up(store: StateStore, clock: Clock, generation: watch::Receiver<A
             Err(error) => {
                 let error = crate::error::chain(&error);
                 tracing::warn!(error, "old events could not be deleted");
-            }
-        }
-    }
-}
-
-/// Returns on SIGTERM or SIGINT; SIGHUP asks for a look at all files.
-async fn wait_for_end(reload: &mpsc::Sender<crate::plugin::Request>) -> Result<(), Failure> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => {
-                let (reply, report) = oneshot::channel();
-                // A look that is asked for already will see the same files.
-                if reload.try_send(reply).is_ok() {
-                    tokio::spawn(async move {
-                        if let Ok(report) = report.await {
-                            tracing::info!(generation = report.generation, changed = report.changed, "looked at all files");
-                        }
-                    });
-                }
             }
         }
     }

@@ -216,7 +216,7 @@ impl Alert {
         *current = next;
         shown.pipeline.longest_interval = longest_interval(current);
         self.take(Input::Reload, current, shown).await;
-        for condition in failing_probes_gone(&self.state, current) {
+        for condition in conditions_of_removed_probes(&self.state, current) {
             self.take(Input::Condition(condition), current, shown).await;
         }
         self.publish(current, shown);
@@ -490,8 +490,12 @@ fn drop_changed_rules(
     rules.retain(|rule| digest(judged_under, &rule.rule) == digest(current, &rule.rule));
 }
 
-/// Nobody runs a probe that was removed, so nobody would see it succeed.
-fn failing_probes_gone(state: &State, generation: &Generation) -> Vec<Condition> {
+/// What the agent says of probes that were removed (they fail, their series are refused) is over: nobody runs
+/// them, so nobody would see them succeed.
+pub(crate) fn conditions_of_removed_probes(
+    state: &State,
+    generation: &Generation,
+) -> Vec<Condition> {
     let configured = |id: &str| {
         let tables = generation.config.probes.iter().any(|p| p.id.as_str() == id);
         tables
@@ -502,8 +506,9 @@ fn failing_probes_gone(state: &State, generation: &Generation) -> Vec<Condition>
     };
     let alerts = state.alerts();
     let gone = alerts.iter().filter(|view| {
-        view.instance.rule.as_str() == "watchfire_probe_failing"
-            && !view.instance.labels.get("probe").is_some_and(configured)
+        let probe = view.instance.labels.get("probe");
+        view.instance.rule.as_str().starts_with("watchfire_")
+            && probe.is_some_and(|probe| !configured(probe))
     });
     gone.map(|view| Condition {
         alert: view.instance.clone(),

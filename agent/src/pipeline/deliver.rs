@@ -4,6 +4,7 @@
 //! in order, and one that hangs delays no other. It decides nothing: no retry, no back-off, no
 //! dead letter; those are the engine's.
 
+use super::LAST_WAIT;
 use super::called::Caller;
 use super::render::Renderer;
 use super::report::Report;
@@ -16,6 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use watchfire_engine::Send;
 use watchfire_engine::input::{DeliveryOutcome, DeliveryReport};
 use watchfire_engine::model::NotifierId;
@@ -46,12 +48,14 @@ struct Done {
 }
 
 impl Deliver {
-    /// Runs until the alert stage hands in nothing more and all attempts have ended.
+    /// Runs until the alert stage hands in nothing more and all attempts have ended, or have been waited for
+    /// long enough: what is not confirmed stays in the outbox.
     pub(super) async fn run(mut self) {
         let mut queues: BTreeMap<NotifierId, Queue> = BTreeMap::new();
         let mut views: BTreeMap<NotifierId, NotifierView> = BTreeMap::new();
         let mut workers: JoinSet<Done> = JoinSet::new();
         let mut open = true;
+        let mut last = Instant::now();
         let generation = self.generation.borrow_and_update().clone();
         take_up(&generation, &mut views);
         self.publish(&views);
@@ -83,8 +87,18 @@ impl Deliver {
                         self.start(&notifier, queue, &mut workers);
                     }
                     // What still waits stays in the outbox for the next start.
-                    None => open = false,
+                    None => {
+                        open = false;
+                        last = Instant::now() + LAST_WAIT;
+                    }
                 },
+                () = tokio::time::sleep_until(last), if !open => {
+                    tracing::info!(
+                        deliveries = workers.len(),
+                        "deliveries were under way: what is not confirmed is sent again at the next start, with the same id"
+                    );
+                    break;
+                }
             }
         }
     }

@@ -44,6 +44,8 @@ pub mod render;
 // What everybody may see.
 pub mod view;
 
+pub(crate) use alert::conditions_of_removed_probes;
+
 use crate::clock::Clock;
 use crate::plugin::{Generation, Notice};
 use crate::store::history::{History, Limits, PastOf};
@@ -51,6 +53,7 @@ use crate::store::{MetricsHealth, Recorder, StateStore};
 use crate::telemetry::metrics::Metrics;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
@@ -71,6 +74,10 @@ const REPORTS_IN_FLIGHT: usize = 256;
 
 /// Commands of operators and questions of the API that wait; more are refused by the API with 503.
 const REQUESTS_WAITING: usize = 32;
+
+/// How long the hands wait at a stop for what is under way: longer than a service that answers takes, and short
+/// enough for the alert stage to take in what they report within the time the agent gives all stages.
+const LAST_WAIT: Duration = Duration::from_secs(3);
 
 /// Everything the pipeline starts from.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 //! It decides nothing. Whether an attempt may run was decided and written down before it came here;
 //! whether it helped is told by later samples.
 
+use super::LAST_WAIT;
 use super::called::Caller;
 use super::render::Renderer;
 use super::report::Report;
@@ -12,6 +13,7 @@ use crate::telemetry::metrics::Metrics;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use watchfire_engine::StartAttempt;
 use watchfire_engine::input::{ActionOutcome, ActionReport};
 
@@ -24,10 +26,12 @@ pub(super) struct Recover {
 }
 
 impl Recover {
-    /// Runs until the alert stage hands in nothing more and all attempts have ended.
+    /// Runs until the alert stage hands in nothing more and all attempts have ended, or have been waited for
+    /// long enough: the next start finds their records without an end, and counts them as lost.
     pub(super) async fn run(mut self) {
         let mut running: JoinSet<ActionReport> = JoinSet::new();
         let mut open = true;
+        let mut last = Instant::now();
         while open || !running.is_empty() {
             tokio::select! {
                 biased;
@@ -41,8 +45,18 @@ impl Recover {
                         let metrics = self.metrics.clone();
                         running.spawn(async move { attempt(start, &generation, &metrics).await });
                     }
-                    None => open = false,
+                    None => {
+                        open = false;
+                        last = Instant::now() + LAST_WAIT;
+                    }
                 },
+                () = tokio::time::sleep_until(last), if !open => {
+                    tracing::warn!(
+                        attempts = running.len(),
+                        "recovery was under way: how it ended is not known, and the next start says so"
+                    );
+                    break;
+                }
             }
         }
     }

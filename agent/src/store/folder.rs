@@ -223,7 +223,7 @@ impl Folder {
 
 /// Whether an error is the disk's (full, read-only, broken) and not a mistake in the set-up: with
 /// the former the agent goes on in memory, with the latter it must not start.
-pub(super) fn is_disks_fault(error: &io::Error) -> bool {
+pub(crate) fn is_disks_fault(error: &io::Error) -> bool {
     [Errno::ROFS, Errno::NOSPC, Errno::DQUOT, Errno::IO]
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))

@@ -30,6 +30,8 @@ mod state;
 pub mod window;
 mod writer;
 
+pub(crate) use folder::is_disks_fault;
+
 pub use event::{EventType, EventTypeError, Keep, NewEvent, StoredEvent};
 pub use history::{Absorbed, FamilyView, History, Limits, Need, Presence, SeriesId};
 pub use metrics::{Keep as KeepMetrics, MetricsHealth, MetricsReader, Recorder, RecorderView};

@@ -77,6 +77,15 @@ impl Counter {
         self.add(by as f64);
     }
 
+    /// Raises it to a count that is kept elsewhere and only goes up.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "exact up to 2^53, which no count reaches"
+    )]
+    pub(super) fn catch_up(&self, to: u64) {
+        self.0.store((to as f64).to_bits(), Ordering::Relaxed);
+    }
+
     /// Adds a time, in seconds.
     pub fn add_time(&self, by: Duration) {
         self.add(by.as_secs_f64());

@@ -3,14 +3,12 @@
 //! Fields of the spans around an event stand on its line. Whatever a plugin or a service said is
 //! escaped: a line break or a terminal sequence in it stays text.
 
+use super::log_writer::{self, Queue, Sink};
 use crate::config::{LogConfig, LogFormat};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::Arc;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
@@ -18,10 +16,6 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry, reload};
-
-/// A log file that grew to this many bytes is renamed to `NAME.1` (replacing the one before): the
-/// log never takes more than twice as much.
-const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// Bytes of one value on a line; longer ones are cut, so that no plugin can fill the disk with one event.
 const VALUE_BYTES_MAX: usize = 8 << 10;
@@ -44,6 +38,9 @@ pub enum LogError {
         #[source]
         source: std::io::Error,
     },
+    /// The thread that writes it cannot be started.
+    #[error("start the log")]
+    Start(#[source] std::io::Error),
     /// There is a log already.
     #[error("set up the log twice in one process")]
     Twice,
@@ -64,19 +61,18 @@ impl LogHandle {
 /// Sets the log of this process up; `host` stands on each JSON line.
 pub fn init(config: &LogConfig, host: &str) -> Result<LogHandle, LogError> {
     let sink = match &config.file {
-        None => Sink::Stderr,
-        Some(path) => Sink::File(
-            LogFile::open(path.clone()).map_err(|source| LogError::Open {
-                path: path.clone(),
-                source,
-            })?,
-        ),
+        None => Sink::stderr().map_err(LogError::Start)?,
+        Some(path) => Sink::file(path).map_err(|source| LogError::Open {
+            path: path.clone(),
+            source,
+        })?,
     };
+    let queue = log_writer::start(sink).map_err(LogError::Start)?;
     let (filter, handle) = reload::Layer::new(targets(config.level));
     let lines = Lines {
         format: config.format,
         host: host.into(),
-        sink: Arc::new(Mutex::new(sink)),
+        out: Out::Queue(queue),
     };
     tracing::subscriber::set_global_default(Registry::default().with(filter).with(lines))
         .map_err(|_| LogError::Twice)?;
@@ -95,71 +91,14 @@ fn targets(level: Level) -> Targets {
 struct Lines {
     format: LogFormat,
     host: Box<str>,
-    sink: Arc<Mutex<Sink>>,
+    out: Out,
 }
 
 /// Where lines go.
-enum Sink {
-    Stderr,
-    File(LogFile),
+enum Out {
+    Queue(Arc<Queue>),
     #[cfg(test)]
-    Memory(Arc<Mutex<String>>),
-}
-
-impl Sink {
-    fn write(&mut self, line: &str) {
-        // A log that cannot be written has nobody to tell it to.
-        match self {
-            Sink::Stderr => drop(std::io::stderr().lock().write_all(line.as_bytes())),
-            Sink::File(file) => file.write(line),
-            #[cfg(test)]
-            Sink::Memory(text) => text.lock().unwrap().push_str(line),
-        }
-    }
-}
-
-/// A log file that is rotated by size, and opened again when somebody else moved it away.
-struct LogFile {
-    path: PathBuf,
-    file: File,
-    inode: u64,
-    bytes: u64,
-}
-
-impl LogFile {
-    fn open(path: PathBuf) -> std::io::Result<Self> {
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o640)
-            .open(&path)?;
-        let metadata = file.metadata()?;
-        Ok(LogFile {
-            path,
-            file,
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-        })
-    }
-
-    fn write(&mut self, line: &str) {
-        if self.bytes > FILE_BYTES_MAX {
-            let _ = std::fs::rename(&self.path, rotated(&self.path));
-        }
-        let moved = std::fs::metadata(&self.path).map_or(true, |m| m.ino() != self.inode);
-        if moved && let Ok(fresh) = LogFile::open(self.path.clone()) {
-            *self = fresh;
-        }
-        if self.file.write_all(line.as_bytes()).is_ok() {
-            self.bytes += line.len() as u64;
-        }
-    }
-}
-
-fn rotated(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".1");
-    name.into()
+    Memory(Arc<std::sync::Mutex<String>>),
 }
 
 /// Fields of one event or span, in their order.
@@ -239,8 +178,11 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
             LogFormat::Text => text_line(now, event, &fields),
             LogFormat::Json => json_line(now, event, fields, &self.host),
         };
-        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
-        sink.write(&line);
+        match &self.out {
+            Out::Queue(queue) => queue.push(line),
+            #[cfg(test)]
+            Out::Memory(text) => text.lock().unwrap().push_str(&line),
+        }
     }
 }
 
@@ -341,11 +283,11 @@ mod tests {
     use super::*;
 
     fn logged(format: LogFormat, level: Level, say: impl FnOnce()) -> String {
-        let text = Arc::new(Mutex::new(String::new()));
+        let text = Arc::new(std::sync::Mutex::new(String::new()));
         let lines = Lines {
             format,
             host: "web-1".into(),
-            sink: Arc::new(Mutex::new(Sink::Memory(text.clone()))),
+            out: Out::Memory(text.clone()),
         };
         let subscriber = Registry::default().with(targets(level)).with(lines);
         tracing::subscriber::with_default(subscriber, say);
@@ -392,20 +334,5 @@ mod tests {
             assert_eq!(line[key], value, "{key} in {text}");
         }
         assert!(line["@timestamp"].as_str().unwrap().ends_with('Z'));
-    }
-
-    #[test]
-    fn a_file_is_rotated_and_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
-        let mut file = LogFile::open(path.clone()).unwrap();
-        file.write("one\n");
-        std::fs::rename(&path, folder.path().join("taken")).unwrap();
-        file.write("two\n");
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
-        file.bytes = FILE_BYTES_MAX + 1;
-        file.write("three\n");
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "three\n");
-        assert_eq!(std::fs::read_to_string(rotated(&path)).unwrap(), "two\n");
     }
 }

@@ -47,6 +47,8 @@ macro_rules! metrics {
 
             /// Writes all of them.
             pub fn write(&self, to: &mut Exposition) {
+                // The log begins before the metrics, and keeps its count itself.
+                self.log_lines_dropped.catch_up(super::log_writer::dropped());
                 let mut infos = LIST.iter();
                 $(
                     let info = infos.next().expect("the list has an entry for each field");
@@ -106,6 +108,7 @@ metrics! {
     heartbeat_sent_at: Gauge = "watchfire_heartbeat_last_success_timestamp_seconds" [] &[], "When the last one arrived, seconds since 1970; 0: none did.";
     store_degraded: Gauge = "watchfire_store_degraded" [] &[], "1 while the state is not durable.";
     window_bytes: Gauge = "watchfire_window_bytes" [] &[], "Memory set aside for windows longer than 2 h.";
+    log_lines_dropped: Counter = "watchfire_log_lines_dropped_total" [] &[], "Lines of the log that nobody read in time: dropped, so that the agent does not wait.";
     history_degraded: Gauge = "watchfire_store_history_degraded" [] &[], "1 while samples are not written to disk.";
     history_bytes: Gauge = "watchfire_store_history_bytes" [] &[], "Size of the history of samples on disk.";
     history_series: Gauge = "watchfire_store_history_series" [] &[], "Series that are written to the history now.";

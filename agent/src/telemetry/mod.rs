@@ -4,8 +4,11 @@ pub mod accounts;
 pub mod exposition;
 pub mod instrument;
 pub mod log;
+mod log_writer;
 pub mod metrics;
 mod process;
+
+pub use log_writer::flush as flush_log;
 
 /// Text of a stranger for a terminal or a log line: control characters, bidirectional overrides
 /// and line separators are written as escapes.

@@ -9,6 +9,7 @@ mod containment;
 mod crash;
 mod dependencies;
 mod documented;
+mod full_disk;
 mod fuzzed;
 mod golden;
 mod history;
@@ -16,6 +17,7 @@ mod hostile;
 mod hours;
 mod layering;
 mod lock;
+mod log_reader;
 mod operators;
 mod outage;
 mod packs;
@@ -29,6 +31,7 @@ mod shipped;
 mod shown;
 mod sigkill;
 mod stock_rules;
+mod stop;
 #[expect(
     dead_code,
     unreachable_pub,

@@ -103,6 +103,94 @@ config = {{ url = "http://{0}/metrics" }}
     drop(agent);
 }
 
+#[test]
+fn what_failed_and_was_removed_while_no_agent_ran_is_over_also_if_the_word_of_it_is_lost_in_a_kill()
+{
+    let source = Server::start(Answer::status(500));
+    let sink = Server::start(Answer::json("{}"));
+    let rest = [
+        hook(&sink),
+        QUICK_RETRY.to_owned(),
+        "\n[alerting]\nstale_after = \"500ms\"\n".to_owned(),
+    ];
+    // A probe that fails, a probe whose plugin refuses its table, and a file that is no plugin.
+    let refused = "\n[[probe]]\nid = \"odd\"\nplugin = \"probe-json\"\nconfig = { url = 1 }\n";
+    let probes = [queue_probe(&source), refused.to_owned()].concat();
+    let folder = Folder::new(&(probes + &rest.concat()));
+    let file = folder.path("data/plugins/broken.wasm");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, "no component").unwrap();
+
+    let agent = Agent::start(&folder);
+    let about = [
+        ("watchfire_probe_failing", "probe", "queue"),
+        ("watchfire_plugin_rejected", "plugin", "probe-json"),
+        ("watchfire_plugin_rejected", "plugin", "broken"),
+    ];
+    let fires = about
+        .map(|about| wait_for("a word of each", || one(&sink, "fire", about))["dedup_key"].clone());
+    agent.kill();
+
+    // Still configured: neither the restart nor anything else ends them.
+    let count = sink.received().len();
+    let agent = Agent::start(&folder);
+    wait_for("rounds", || {
+        agent
+            .text("/metrics")?
+            .contains("rounds_total")
+            .then_some(())
+    });
+    assert_eq!(one(&sink, "resolve", about[0]), None);
+    agent.kill();
+    let again = sink.received().len() - count;
+
+    folder.write_config(&rest.concat());
+    std::fs::remove_file(&file).unwrap();
+    sink.always(Answer::status(503));
+    let agent = Agent::start(&folder);
+    let refused = wait_for("a resolve that is not taken", || {
+        one(&sink, "resolve", about[0])
+    });
+    agent.kill();
+
+    sink.always(Answer::json("{}"));
+    let before = sink.received().len();
+    let agent = Agent::start(&folder);
+    for (about, key) in about.into_iter().zip(fires) {
+        let resolve = wait_for("each resolve", || {
+            let later = sink.received().split_off(before);
+            later
+                .iter()
+                .map(|one| one.json())
+                .find(|one| is_about(one, "resolve", about))
+        });
+        assert_eq!(resolve["dedup_key"], key, "{resolve}");
+        if about.0 == "watchfire_probe_failing" {
+            assert_eq!(resolve["id"], refused["id"], "the same word");
+        }
+    }
+    assert_eq!(
+        again, 0,
+        "a restart says nothing anew of what it finds as it was"
+    );
+    drop(agent);
+}
+
+fn one(sink: &Server, reason: &str, about: (&str, &str, &str)) -> Option<serde_json::Value> {
+    let all = sink.received();
+    let mut documents = all.iter().map(|one| one.json());
+    documents.find(|one| is_about(one, reason, about))
+}
+
+fn is_about(
+    told: &serde_json::Value,
+    reason: &str,
+    (rule, label, value): (&str, &str, &str),
+) -> bool {
+    let alert = &told["alerts"][0];
+    told["reason"] == reason && alert["rule"] == rule && alert["labels"][label] == value
+}
+
 fn delivered(agent: &Agent) -> Option<()> {
     let events = agent.get("/events?since=0&type=notification")?;
     let found = events["events"]

@@ -3,7 +3,7 @@
 use crate::configs::{QUEUE_RULE, hook, queue_probe};
 use crate::support::{Agent, Answer, Folder, Server, wait_for};
 
-fn procedure(target: &Server, mode: &str) -> String {
+pub(crate) fn procedure(target: &Server, mode: &str) -> String {
     format!(
         r#"
 [recover]

@@ -132,7 +132,7 @@ fn the_sandbox_holds_where_no_memory_becomes_executable() {
         return;
     }
     let suite = std::env::current_exe().unwrap();
-    // Two at a time, as many as there are threads for guests: each computes some ten times longer.
+    // Two at a time, as many as there are threads for guests: each computes some eight times longer.
     // The reloader's compiling child makes native code, so its tests are for elsewhere.
     let words = [
         suite.to_str().unwrap(),
@@ -146,6 +146,25 @@ fn the_sandbox_holds_where_no_memory_becomes_executable() {
     let passed = text.lines().filter(|line| line.ends_with("... ok")).count();
     println!("{passed} tests of the sandbox passed in the interpreter");
     assert!(output.status.success() && passed > 20, "{text}");
+}
+
+#[test]
+fn a_crash_leaves_no_core_file_wherever_it_was_started() {
+    let world = World::new();
+    // As far as this machine lets it: a limit that is zero already would be no test.
+    let most = "ulimit -S -c \"$(ulimit -H -c)\" && ulimit -c >&2 && exec \"$0\" \"$@\"";
+    let agent = Agent::spawn_under(&world.folder, &["sh", "-c", most], &[]);
+    agent.wait_ready();
+    if agent.log().starts_with("0\n") {
+        println!("not much of a test: core files are forbidden here anyway");
+    }
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", agent.pid())).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let core: Vec<&str> = core.unwrap().split_whitespace().skip(4).collect();
+    assert_eq!(core[..2], ["0", "0"], "soft and hard: {limits}");
+    assert_eq!(agent.terminate(), Some(0));
 }
 
 fn systemd(name: &str) -> PathBuf {

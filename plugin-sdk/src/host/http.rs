@@ -193,12 +193,12 @@ impl Response {
         String::from_utf8_lossy(&self.body)
     }
 
-    /// The body read as JSON.
+    /// The body read as JSON; bytes that are no UTF-8 are replaced.
     ///
     /// # Errors
     /// [`Rejected`](Error::Rejected) where it is something else.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(&self.body).map_err(|error| {
+        serde_json::from_str(&self.text()).map_err(|error| {
             Error::rejected(format!(
                 "the answer is not the JSON that was expected: {error}"
             ))

@@ -15,6 +15,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::error::parse_kept;
 use crate::{Error, Result, calls};
 
 /// The bytes under `key`.
@@ -47,7 +48,7 @@ pub fn delete(key: &str) -> Result<()> {
 /// # Errors
 /// Where the store cannot be read.
 pub fn load<T: DeserializeOwned>(key: &str) -> Result<Option<T>> {
-    Ok(get(key)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    Ok(get(key)?.and_then(|bytes| parse_kept(&bytes)))
 }
 
 /// Puts a value under `key`, as JSON.

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use super::Verdicts;
 use super::verdict::encode;
 use crate::alert::lookup;
+use crate::error::parse_kept;
 use crate::{Pairs, Severities, Timestamp};
 
 /// A value and when it was.
@@ -235,7 +236,7 @@ impl<'a> Instance<'a> {
     /// What [`Verdict::remember`](super::Verdict::remember) kept in the last round; `None` at first, and where it cannot be read: after an update
     /// of the plugin it may be of another shape.
     pub fn recall<T: DeserializeOwned>(&self) -> Option<T> {
-        serde_json::from_slice(self.memory()).ok()
+        parse_kept(self.memory())
     }
 
     /// The raw points of an input, oldest first, where [`Needs::points`](super::Needs::points) asked for them.

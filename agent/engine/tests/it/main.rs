@@ -5,6 +5,7 @@ mod alertmanager;
 mod attempts;
 mod bounds;
 mod by_hand;
+mod combined;
 mod common;
 mod corners;
 mod deadman;

@@ -82,7 +82,9 @@ fn a_group_that_waited_for_its_report_goes_out_after_the_batch() {
     assert!(fires(&mut engine, 20, &["a", "b"]).sends.is_empty());
     let accepted = |send| report(send, DeliveryOutcome::Accepted { remote_id: None });
     let batch = sends.iter().map(accepted).collect();
-    let next = engine.feed(21, Input::Deliveries(batch)).sends;
+    assert_eq!(engine.feed(21, Input::Deliveries(batch)).sends, []);
+    assert!(engine.state.next_due().is_some_and(|due| due <= now(21).at));
+    let next = engine.feed(21, Input::Timer).sends;
     let told: Vec<_> = next.iter().map(|send| send.notifier.as_str()).collect();
     assert_eq!(told, ["default", "spare"]);
     for send in next {

@@ -60,29 +60,37 @@ fn each_time_that_leave_is_asked_is_a_message_of_its_own() {
 }
 
 #[test]
-fn buckets_are_written_while_one_of_them_breaches() {
+fn of_calm_buckets_one_word_a_bucket_is_written_however_many_instances_there_are() {
     let mut policy = policy();
     policy.rules[0].at_least = Some(AtLeast {
         m: 2,
         of: 2,
-        period: secs(EVERY),
+        period: secs(2 * EVERY),
     });
     let mut engine = Engine::new(policy);
+    // Alerts' rows, and whether the rule's last round is written.
     let mut rows = |at, breached| {
         let effects = turn(&mut engine, at, breached);
-        let rows = of(&effects, Table::Alert).into_iter();
-        rows.map(|row| row.body.is_some()).collect::<Vec<_>>()
+        let rounds = of(&effects, Table::Engine).into_iter();
+        let rounds = rounds.filter(|row| row.key.starts_with("round/")).count();
+        (of(&effects, Table::Alert).len(), rounds)
     };
-    assert_eq!(
-        rows(0, HEALTHY),
-        [false; 0],
-        "an idle engine writes nothing"
-    );
-    assert_eq!(rows(10, HEALTHY), [false; 0]);
-    assert_eq!(rows(20, CRITICAL), [true], "one of two");
-    assert_eq!(rows(30, HEALTHY), [true], "still among the last two");
-    assert_eq!(rows(40, HEALTHY), [false], "no longer");
-    assert_eq!(rows(50, HEALTHY), [false; 0]);
+    for (at, breached, wanted) in [
+        (0, HEALTHY, (1, 1)), // First sight.
+        (10, HEALTHY, (0, 0)),
+        (20, HEALTHY, (0, 1)),
+        (30, CRITICAL, (1, 0)), // The last verdict of a bucket is another one.
+        (40, HEALTHY, (1, 1)),  // Calm from here on.
+        (50, HEALTHY, (0, 0)),
+        (60, HEALTHY, (1, 1)), // None of the last two breaches: nobody looks after it any more.
+        (70, HEALTHY, (0, 0)),
+        (80, HEALTHY, (0, 1)),
+        (140, HEALTHY, (1, 1)), // A bucket passed without a round.
+        (160, HEALTHY, (1, 1)),
+        (180, HEALTHY, (0, 1)),
+    ] {
+        assert_eq!(rows(at, breached), wanted, "at {at}");
+    }
 }
 
 #[test]

@@ -115,6 +115,8 @@ pub(crate) struct HostState {
     pub(crate) budget: Budget,
     /// Ticks of CPU time that are left.
     pub(crate) ticks_left: u32,
+    /// CPU time of the stretches that ticks ended.
+    pub(crate) spent: Duration,
     /// Counted while the call runs.
     pub(crate) cost: Cost,
     pub(crate) host: Arc<Host>,
@@ -288,6 +290,7 @@ impl HostState {
             wasi: wasi.build(),
             budget: Budget::new(limits.memory_bytes, Arc::clone(&host.together)),
             ticks_left: ticks(limits.cpu),
+            spent: Duration::ZERO,
             cost: Cost::default(),
             deadline: Instant::now() + using.limits().wall,
             host,

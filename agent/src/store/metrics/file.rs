@@ -36,6 +36,10 @@ CREATE TABLE meta   (key TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) STRI
 
 /// Opens the file, or makes it where there is none.
 pub(super) fn open(path: &Path) -> Result<Connection, Trouble> {
+    if is_begun(path) {
+        // The process ended while it made the file: there is nothing in it to be set aside.
+        let _ = std::fs::remove_file(path);
+    }
     if !path.exists() {
         make(path)?;
     }
@@ -81,6 +85,22 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     PathBuf::from(name)
+}
+
+/// Whether [`make`] began this file and did not end: it has neither a version nor a table.
+fn is_begun(path: &Path) -> bool {
+    let read = || {
+        // For writing: a journal that lies beside it belongs to what was not done.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(path, flags)?;
+        conn.busy_timeout(BUSY_MAX)?;
+        let number = |name| conn.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+        let ours = [0, APPLICATION_ID].contains(&number("application_id")?);
+        let things: i64 =
+            conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        Ok::<_, rusqlite::Error>(ours && number("user_version")? == 0 && things == 0)
+    };
+    path.is_file() && read().unwrap_or(false)
 }
 
 fn make(path: &Path) -> Result<(), Trouble> {

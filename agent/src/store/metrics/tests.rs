@@ -331,6 +331,33 @@ fn the_file_stays_below_its_bound() {
 }
 
 #[test]
+fn a_file_whose_making_was_cut_off_is_made_anew() {
+    for begun in ["empty", "marked"] {
+        let bed = Bed::new();
+        match begun {
+            "empty" => std::fs::write(bed.path(), "").unwrap(),
+            _ => {
+                let conn = rusqlite::Connection::open(bed.path()).unwrap();
+                conn.pragma_update(None, "auto_vacuum", "incremental")
+                    .unwrap();
+                conn.pragma_update(None, "application_id", 0x7766_696d)
+                    .unwrap();
+            }
+        }
+        let mut writer = bed.writer(now(0));
+        take(&mut writer, 10, &[("a", 1.0)]);
+        writer.flush();
+        let health = bed.health();
+        assert_eq!((health.quarantined, health.degraded), (0, None), "{begun}");
+        assert!(
+            !bed.temp.path().join("metrics.db.corrupt").exists(),
+            "{begun}"
+        );
+        assert_eq!(bed.read("a"), [(10.0, 1.0)], "{begun}");
+    }
+}
+
+#[test]
 fn a_damaged_file_is_set_aside_and_begun_anew() {
     for damage in ["text", "header", "folder", "chunk", "missing page"] {
         let bed = Bed::new();

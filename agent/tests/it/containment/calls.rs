@@ -303,5 +303,8 @@ async fn mapped_code_answers_as_copied_code_and_what_cannot_be_mapped_is_copied(
             nameless()
         );
         probe.collect().await.0.unwrap();
+        let again = nameless().0 << 10;
+        let whole = artefact.len() as u64;
+        assert!(again < whole / 2, "a call maps {again} of {whole} bytes");
     }
 }

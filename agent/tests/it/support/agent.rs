@@ -117,15 +117,35 @@ impl Agent {
         Agent::launch_as(folder, wrapped(wrapper), &options, variables)
     }
 
+    /// Starts with the folder's configuration and a pipe as its log, which fills unless the caller reads it.
+    pub fn spawn_unread(folder: &Folder) -> (Self, std::process::ChildStderr) {
+        let config = folder.path("watchfire.toml");
+        let options = [OsStr::new("--config"), config.as_os_str()];
+        let mut agent = Agent::launch_with(folder, command(), &options, &[], Some(Stdio::piped()));
+        let log = agent.child.stderr.take().expect("a pipe");
+        (agent, log)
+    }
+
     fn launch(folder: &Folder, options: &[&OsStr]) -> Self {
         Agent::launch_as(folder, command(), options, &[])
     }
 
     fn launch_as(
         folder: &Folder,
+        program: Command,
+        options: &[&OsStr],
+        variables: &[(&str, &OsStr)],
+    ) -> Self {
+        Agent::launch_with(folder, program, options, variables, None)
+    }
+
+    /// `stderr`: none: the file `log` of the folder.
+    fn launch_with(
+        folder: &Folder,
         mut program: Command,
         options: &[&OsStr],
         variables: &[(&str, &OsStr)],
+        stderr: Option<Stdio>,
     ) -> Self {
         let log = fs::OpenOptions::new()
             .create(true)
@@ -141,7 +161,7 @@ impl Agent {
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
-            .stderr(log)
+            .stderr(stderr.unwrap_or_else(|| log.into()))
             .spawn()
             .unwrap();
         Agent {

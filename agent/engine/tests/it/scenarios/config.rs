@@ -402,7 +402,8 @@ impl RawRule {
                 rules: rules.iter().map(|id| RuleId::new(id.as_str())).collect(),
             })
         });
-        let keep = by_severity(60, 120);
+        let mut keep = by_severity(60, 120);
+        keep[Severity::High] = secs(120);
         let keep = alerting
             .keep
             .as_ref()

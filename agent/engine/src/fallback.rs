@@ -1,0 +1,68 @@
+//! The fallback: it hears what another notifier cannot be told (decisions.md 18).
+
+use crate::delivery::{Key, changes_what_is_told, states};
+use crate::effect::Reason;
+use crate::model::NotifierId;
+use crate::outbox::{self, Cover, Item};
+use crate::turn::Turn;
+
+impl Turn<'_> {
+    /// The fallback gets a copy of what its notifier cannot be told.
+    pub(crate) fn stand_in(&mut self, key: &Key, item: &Item) {
+        let Some(fallback) = self.policy.delivery.fallback.clone() else {
+            return;
+        };
+        if fallback == key.0 {
+            return;
+        }
+        let news: Vec<Cover> = item
+            .covers
+            .iter()
+            .filter(|cover| self.is_news(&fallback, cover, item.notification.reason))
+            .cloned()
+            .collect();
+        if news.is_empty() {
+            return;
+        }
+        for cover in news.iter().filter(|cover| cover.content.is_some()) {
+            let told = self.told(&cover.rule, &cover.alert, &fallback);
+            if told.content.is_none() {
+                self.ends_only(&cover.rule, &cover.alert, &fallback);
+            }
+        }
+        let mut copy = (*item.notification).clone();
+        let subject = key.1.clone();
+        copy.id = outbox::notification_id(&subject, copy.decided_at.0, u64::MAX, &fallback);
+        let mut covers = item.covers.clone();
+        for cover in &mut covers {
+            cover.before = self.told(&cover.rule, &cover.alert, &fallback).content;
+        }
+        self.queue(subject, &fallback, copy, covers);
+    }
+
+    /// Whether the fallback does not know by itself what the dead message says.
+    fn is_news(&self, fallback: &NotifierId, cover: &Cover, reason: Reason) -> bool {
+        let told = self.told(&cover.rule, &cover.alert, fallback);
+        let alert = self.state.alert(&cover.rule, &cover.alert);
+        let started = alert.and_then(|alert| alert.more.as_ref()?.started);
+        let heard = told.heard.is_some() && told.heard == started.map(|started| started.at);
+        if !changes_what_is_told(reason) {
+            // That recovery gave up, or asks, is said by this message alone.
+            return true;
+        }
+        match cover.content {
+            // Once is enough, however many notifiers refuse it: two fires would break I1.
+            Some(_) if told.content == cover.content && states(reason) => false,
+            // Nor is a reminder repeated that it has, or is about to get, from another one.
+            Some(_) if reason == Reason::Repeat && told.content == cover.content => {
+                told.ends_only
+                    && told.delivered_at != Some(self.now.at)
+                    && !self.is_undelivered(fallback, &cover.alert)
+            }
+            // It hears only what is dead elsewhere; one that hears the alert itself knows its state.
+            Some(_) => told.ends_only || told.content != cover.content,
+            // Who heard of this episode hears of its end anyway.
+            None => !heard,
+        }
+    }
+}
