@@ -40,6 +40,7 @@ mod stop;
 )]
 mod support;
 mod under_fire;
+mod waiting;
 mod walls;
 mod watching;
 mod whole_loop;
