@@ -5,6 +5,7 @@ use crate::common::*;
 use watchfire_engine::Effects;
 use watchfire_engine::effect::{Happening, Reason, RecordChange, Table};
 use watchfire_engine::input::{CommandKind, Input, Observation, Pushed, Seen, Silence};
+use watchfire_engine::model::PerSeverity;
 use watchfire_engine::policy::{AtLeast, Mode};
 /// Rows of a table that the step wrote or deleted.
 fn of(effects: &Effects, table: Table) -> Vec<&RecordChange> {
@@ -289,4 +290,23 @@ fn a_silence_is_written_when_it_first_covers_something_that_it_may_end_with() {
         let rows = [10, 20, 30].map(|at| of(&turn(&mut engine, at, WARNING), Table::Silence).len());
         assert_eq!(rows, wanted, "on_resolve: {on_resolve}");
     }
+}
+
+#[test]
+fn of_an_alert_that_is_over_and_told_only_its_counts_stay() {
+    let mut policy = policy();
+    policy.alerting.flapping = None;
+    policy.rules[0].keep = PerSeverity::all(secs(0));
+    let mut engine = Engine::new(policy);
+    for (at, value) in [(0, CRITICAL), (10, HEALTHY), (20, HEALTHY)] {
+        engine.feed(at, round(vec![shows("0", value)]));
+        engine.accept_all(at);
+    }
+    let rows = engine.rows.iter();
+    let ours = rows.filter(|((table, _), _)| *table == Table::Alert);
+    let bodies: Vec<&str> = ours.map(|(_, body)| body.as_str()).collect();
+    assert_eq!(bodies.len(), 1, "{bodies:?}");
+    let counts = r#""counts":{"episode":1,"sequence":2}"#;
+    assert!(bodies[0].contains(counts), "{bodies:?}");
+    assert!(bodies[0].contains(r#""more":null"#), "{bodies:?}");
 }
