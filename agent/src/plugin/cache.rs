@@ -105,6 +105,16 @@ pub struct CodeCache {
     capacity_bytes: u64,
 }
 
+/// Names what failed, for `map_err`.
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(Errno) -> CacheError {
+    let path = path.to_owned();
+    move |error| CacheError::Io {
+        operation,
+        path,
+        source: error.into(),
+    }
+}
+
 impl CodeCache {
     /// Opens `data_dir/code`, making it and the key where they are missing.
     ///
@@ -112,14 +122,6 @@ impl CodeCache {
     /// every artefact that exists worthless.
     pub fn open(data_dir: &Path, capacity_bytes: u64) -> Result<Self, CacheError> {
         let path = data_dir.join("code");
-        let failed = |operation, path: &Path| {
-            let path = path.to_owned();
-            move |error: Errno| CacheError::Io {
-                operation,
-                path,
-                source: error.into(),
-            }
-        };
         match rustix::fs::mkdir(&path, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(failed("create", &path)(error)),
@@ -144,14 +146,6 @@ impl CodeCache {
 
     fn open_folder(data_dir: &Path, capacity_bytes: u64) -> Result<Self, CacheError> {
         let path = data_dir.join("code");
-        let failed = |operation, path: &Path| {
-            let path = path.to_owned();
-            move |error: Errno| CacheError::Io {
-                operation,
-                path,
-                source: error.into(),
-            }
-        };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder =
             rustix::fs::open(&path, flags, Mode::empty()).map_err(failed("open", &path))?;
