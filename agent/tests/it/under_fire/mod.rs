@@ -167,6 +167,8 @@ fn under_fire() {
     }
     editor.shoot(Edit::Good);
     settle(&agent, &targets, &editor);
+    // Before the whole history is asked for, which takes memory.
+    footprints.push(Footprint::of(&agent));
     // The plan goes on until its last answer; then everything is low and resolved.
     let planned = Duration::from_secs(plan.len() as u64 + 30);
     wait_within(planned, "the plan is over", || {
@@ -183,7 +185,6 @@ fn under_fire() {
         let history = history(&agent)?;
         all_told(&history).then_some(history)
     });
-    footprints.push(Footprint::of(&agent));
 
     println!("{volleys} volleys in {secs} s");
     for target in &targets {
