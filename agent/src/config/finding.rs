@@ -48,6 +48,11 @@ impl Finding {
             format!("{file}:{}:{}", self.line, self.column)
         }
     }
+
+    /// The place and what is wrong there, in one line without control characters: keys may hold them.
+    pub(super) fn in_one_line(&self) -> String {
+        format!("{}: {}", self.place(), printable(&self.message))
+    }
 }
 
 /// Characters of a source line that are printed at most: a line of a minified file must not flood a terminal.

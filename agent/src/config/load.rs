@@ -73,15 +73,8 @@ pub struct Rejected {
 pub fn summary(mistakes: &[Finding]) -> String {
     match mistakes {
         [] => "the configuration was refused".to_owned(),
-        [only] => format!("{}: {}", only.place(), only.message),
-        [first, rest @ ..] => {
-            format!(
-                "{}: {} (and {} more)",
-                first.place(),
-                first.message,
-                rest.len()
-            )
-        }
+        [only] => only.in_one_line(),
+        [first, rest @ ..] => format!("{} (and {} more)", first.in_one_line(), rest.len()),
     }
 }
 

@@ -299,6 +299,17 @@ fn files_that_cannot_be_read_say_why() {
 }
 
 #[test]
+fn what_is_printed_and_logged_has_no_control_characters() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("watchfire.toml");
+    std::fs::write(&path, "[agent]\n\"a\\u001b[31mb\" = 1\n").unwrap();
+    let rejected = load(Some(&path), &environment()).unwrap_err();
+    let text = rejected.to_string();
+    assert!(text.contains("unknown key `a [31mb`"), "{text}");
+    assert!(!render(&rejected.mistakes, false).contains('\x1b'));
+}
+
+#[test]
 fn mistakes_of_all_files_come_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
