@@ -43,7 +43,7 @@ impl Buckets {
             None => true,
             Some((last, _)) => index - last <= 1,
         };
-        let verdict_before = before.filter(|(last, _)| *last == index);
+        let known = before.filter(|(last, _)| *last == index);
         match self.verdicts.back_mut() {
             Some((last, verdict)) if *last == index => *verdict = breached,
             _ => self.verdicts.push_back((index, breached)),
@@ -53,8 +53,10 @@ impl Buckets {
             Some(since) => Some(since.min(index)),
             None => Some(index),
         };
-        let known = verdict_before.map_or(Severities::NONE, |(_, verdict)| verdict);
-        let news = known != breached || self.calm_since != calm;
+        // What goes on being calm follows from the rule's last round; a calm bucket behind a gap does not.
+        let follows_by_itself = breached.is_empty() && self.calm_since.is_some();
+        let is_known = follows_by_itself || known.is_some_and(|(_, verdict)| verdict == breached);
+        let news = !is_known || self.calm_since != calm;
         while self
             .verdicts
             .front()
