@@ -26,7 +26,8 @@ impl Turn<'_> {
         }
         for cover in news.iter().filter(|cover| cover.content.is_some()) {
             let told = self.told(&cover.rule, &cover.alert, &fallback);
-            if told.content.is_none() {
+            let routed = self.routed(&cover.rule, &cover.alert);
+            if told.content.is_none() && !routed.iter().any(|(_, id)| *id == fallback) {
                 self.ends_only(&cover.rule, &cover.alert, &fallback);
             }
         }
