@@ -291,10 +291,11 @@ impl Turn<'_> {
         let now = self.now.at;
         let left = self.left_to_timer;
         let trials = self.trials();
+        let behind = self.state.behind_groups();
         let mut due: Vec<Send> = Vec::new();
         for (key, slot) in &mut self.state.outbox {
             let gated = self.state.gates.contains_key(&key.0) && !trials.contains(key);
-            if slot.flying.is_some() || gated {
+            if slot.flying.is_some() || gated || behind.contains(key) {
                 continue;
             }
             let awake = self.awake.contains(&key.0);

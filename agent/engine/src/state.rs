@@ -3,6 +3,7 @@
 use crate::alert::Alert;
 use crate::amnesia::Amnesia;
 use crate::composite;
+use crate::delivery::{Key, changes_what_is_told};
 use crate::effect::{AlertView, Effects, Table};
 use crate::gate;
 use crate::group::Group;
@@ -154,10 +155,11 @@ impl State {
 
     /// When [`Input::Timer`] is due: retries, group flushes. None: nothing waits.
     pub fn next_due(&self) -> Option<Moment> {
-        let retries = self.outbox.iter().filter_map(|((notifier, _), slot)| {
+        let behind = self.behind_groups();
+        let retries = self.outbox.iter().filter_map(|(key, slot)| {
             let waiting = slot.waiting.as_ref()?;
-            let due = gate::due_behind(self.gates.get(notifier), waiting.next_at);
-            slot.flying.is_none().then_some(due)
+            let due = gate::due_behind(self.gates.get(&key.0), waiting.next_at);
+            (slot.flying.is_none() && !behind.contains(key)).then_some(due)
         });
         let retries = retries.chain(self.next_expiry());
         if self.unjudged {
@@ -280,6 +282,48 @@ impl State {
         let place = (group.notifier.clone(), Subject::Group(key.to_owned()));
         let slot = self.outbox.get(&place);
         slot.is_some_and(|slot| slot.flying.is_some())
+    }
+
+    /// Messages about one alert that wait for what a group has to say of it first: a resolve never precedes
+    /// its fire, though the fire went out with a group's (to the fallback) and the end goes out by itself.
+    pub(crate) fn behind_groups(&self) -> BTreeSet<Key> {
+        let groups = self
+            .outbox
+            .iter()
+            .filter_map(|((notifier, subject), slot)| {
+                let of_group = matches!(subject, Subject::Group(_));
+                of_group.then_some((notifier, slot))
+            });
+        let told = groups.flat_map(|(notifier, slot)| {
+            let items = slot.flying.iter().chain(&slot.waiting);
+            let items = items.filter(|item| changes_what_is_told(item.notification.reason));
+            items.map(move |item| (notifier, item))
+        });
+        let mut told = told.peekable();
+        if told.peek().is_none() {
+            return BTreeSet::new();
+        }
+        // Of a storm's groups thousands of alerts are told, and hardly one by itself.
+        let alone = self
+            .outbox
+            .iter()
+            .filter_map(|((notifier, subject), slot)| {
+                let Subject::Alert(alert) = subject else {
+                    return None;
+                };
+                Some(((notifier, *alert), slot.waiting.as_ref()?.order))
+            });
+        let alone: HashMap<(&NotifierId, Fingerprint), u64> = alone.collect();
+        let mut behind = BTreeSet::new();
+        for (notifier, item) in told.filter(|_| !alone.is_empty()) {
+            for cover in &item.covers {
+                let order = alone.get(&(notifier, cover.alert));
+                if order.is_some_and(|order| item.order < *order) {
+                    behind.insert((notifier.clone(), Subject::Alert(cover.alert)));
+                }
+            }
+        }
+        behind
     }
 
     pub(crate) fn alert(&self, rule: &RuleId, fingerprint: &Fingerprint) -> Option<&Alert> {
