@@ -62,7 +62,7 @@ impl Turn<'_> {
         if open.is_empty() {
             return trials;
         }
-        let behind = self.state.behind_groups();
+        let behind = self.state.behind_others();
         for notifier in open {
             let places = self.state.outbox.iter();
             let places = places.filter(|(key, slot)| {

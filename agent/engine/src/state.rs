@@ -155,7 +155,7 @@ impl State {
 
     /// When [`Input::Timer`] is due: retries, group flushes. None: nothing waits.
     pub fn next_due(&self) -> Option<Moment> {
-        let behind = self.behind_groups();
+        let behind = self.behind_others();
         let retries = self.outbox.iter().filter_map(|(key, slot)| {
             let waiting = slot.waiting.as_ref()?;
             let due = gate::due_behind(self.gates.get(&key.0), waiting.next_at);
@@ -284,23 +284,18 @@ impl State {
         slot.is_some_and(|slot| slot.flying.is_some())
     }
 
-    /// Messages about one alert that wait for what a group has to say of it first: a resolve never precedes
-    /// its fire, though the fire went out with a group's (to the fallback) and the end goes out by itself.
-    pub(crate) fn behind_groups(&self) -> BTreeSet<Key> {
-        let groups = self
-            .outbox
-            .iter()
-            .filter_map(|((notifier, subject), slot)| {
-                let of_group = matches!(subject, Subject::Group(_));
-                of_group.then_some((notifier, slot))
-            });
-        let told = groups.flat_map(|(notifier, slot)| {
+    /// Messages that wait for an older one in another place that speaks of the same alert to the same notifier:
+    /// one alert's for a group's, a group's for one alert's that is under way. A resolve never precedes its fire.
+    pub(crate) fn behind_others(&self) -> BTreeSet<Key> {
+        let groups = self.outbox.iter().flat_map(|(key, slot)| {
+            let of_group = matches!(key.1, Subject::Group(_));
             let items = slot.flying.iter().chain(&slot.waiting);
-            let items = items.filter(|item| changes_what_is_told(item.notification.reason));
-            items.map(move |item| (notifier, item))
+            let items = items.map(move |item| (key, item));
+            items
+                .filter(move |(_, item)| of_group && changes_what_is_told(item.notification.reason))
         });
-        let mut told = told.peekable();
-        if told.peek().is_none() {
+        let mut groups = groups.peekable();
+        if groups.peek().is_none() {
             return BTreeSet::new();
         }
         // Of a storm's groups thousands of alerts are told, and hardly one by itself.
@@ -311,15 +306,20 @@ impl State {
                 let Subject::Alert(alert) = subject else {
                     return None;
                 };
-                Some(((notifier, *alert), slot.waiting.as_ref()?.order))
+                Some(((notifier, *alert), slot))
             });
-        let alone: HashMap<(&NotifierId, Fingerprint), u64> = alone.collect();
+        let alone: HashMap<(&NotifierId, Fingerprint), &Slot> = alone.collect();
         let mut behind = BTreeSet::new();
-        for (notifier, item) in told.filter(|_| !alone.is_empty()) {
+        for (key, item) in groups.filter(|_| !alone.is_empty()) {
             for cover in &item.covers {
-                let order = alone.get(&(notifier, cover.alert));
-                if order.is_some_and(|order| item.order < *order) {
-                    behind.insert((notifier.clone(), Subject::Alert(cover.alert)));
+                let Some(slot) = alone.get(&(&key.0, cover.alert)) else {
+                    continue;
+                };
+                if slot.waiting.as_ref().is_some_and(|w| item.order < w.order) {
+                    behind.insert((key.0.clone(), Subject::Alert(cover.alert)));
+                }
+                if slot.flying.as_ref().is_some_and(|f| f.order < item.order) {
+                    behind.insert(key.clone());
                 }
             }
         }

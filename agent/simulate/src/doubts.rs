@@ -105,9 +105,7 @@ fn void(event: &Event<'_>, setups: &[Setup]) -> Option<(String, &'static str)> {
             let help = "both count from the begin of the test: let `to` be later than `from`";
             (to <= from).then(|| ("this silence ends before it begins".to_owned(), help))
         }),
-        EventKind::RuleTraps { rule, until } => {
-            unknown(rule).or_else(|| until.and_then(|until| over(until)))
-        }
+        EventKind::RuleTraps { rule, until } => unknown(rule).or_else(|| until.and_then(over)),
         EventKind::Crash { until, .. } | EventKind::Suspend { until } => over(*until),
         EventKind::Reload(_) | EventKind::ClockStep(_) | EventKind::EvaluationTakes(_) => None,
     }

@@ -34,6 +34,8 @@ enum Answer {
     Refuses,
     /// In the next round.
     Later,
+    /// Likewise, and then it could not.
+    FailsLater,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,6 +55,7 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
         2 => Just(Answer::Fails),
         1 => Just(Answer::Refuses),
         2 => Just(Answer::Later),
+        1 => Just(Answer::FailsLater),
     ];
     let event = prop_oneof![
         16 => Just(Happens::Nothing),
@@ -161,7 +164,7 @@ fn policies() -> impl Strategy<Value = Policy> {
 struct Run {
     engine: Engine,
     at: u64,
-    late: Vec<Send>,
+    late: Vec<(Send, Answer)>,
     /// None of the map: nothing, or that it is over.
     known: BTreeMap<(String, Fingerprint), Severity>,
     /// They heard that it flaps, and not yet that it settled.
@@ -242,7 +245,11 @@ impl Run {
                 message: "never".to_owned(),
             },
             Answer::Later => {
-                self.late.push(send);
+                self.late.push((send, Answer::Accepts));
+                return;
+            }
+            Answer::FailsLater => {
+                self.late.push((send, Answer::Fails));
                 return;
             }
         };
@@ -254,8 +261,8 @@ impl Run {
 
     fn turn(&mut self, turn: &Turn) {
         let round_at = self.at + EVERY;
-        for send in std::mem::take(&mut self.late) {
-            self.answer(send, Answer::Accepts);
+        for (send, answer) in std::mem::take(&mut self.late) {
+            self.answer(send, answer);
         }
         self.answer_all(turn.answers);
         while let Some(due) = self.engine.state.next_due()
