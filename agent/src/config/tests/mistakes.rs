@@ -305,7 +305,7 @@ fn mistakes_of_all_files_come_at_once() {
     std::fs::create_dir(folder.path().join("conf.d")).unwrap();
     write(
         "watchfire.toml",
-        "[agent]\ninclude = [\"conf.d/*.toml\", \"gone.toml\", \"*/x\"]\npacks = [\"hots\"]\nhost = \"a\"\n",
+        "[agent]\ninclude = [\"conf.d/*.toml\", \"gone\\u001b.toml\", \"*/x\"]\npacks = [\"hots\"]\nhost = \"a\"\n",
     );
     write("conf.d/a.toml", "[[rule]]\nid = \"r\"\n");
     write(
@@ -320,8 +320,9 @@ fn mistakes_of_all_files_come_at_once() {
     let printed =
         render(&rejected.mistakes, false).replace(&format!("{}/", folder.path().display()), "");
     for wanted in [
-        "cannot read the file",
-        "watchfire.toml:2:42",
+        "\"gone\\u{1b}.toml\" names a file that does not exist",
+        "watchfire.toml:2:29",
+        "watchfire.toml:2:48",
         "has a wildcard in a folder's name",
         "no pack is called \"hots\"",
         "did you mean \"host\"?",
@@ -334,6 +335,7 @@ fn mistakes_of_all_files_come_at_once() {
         assert!(printed.contains(wanted), "{wanted} is not in\n{printed}");
     }
     assert!(!printed.contains("agent.include` is set"), "{printed}");
+    assert!(!printed.contains('\x1b'), "{printed}");
     assert_eq!(rejected.files.len(), 4, "{:?}", rejected.files);
 }
 
