@@ -517,8 +517,6 @@ impl Turn<'_> {
         };
         self.event(about, what);
         if item_is_meta(item) {
-            // Nothing is said of it by the same way, least of all that it is barred; but somebody hears.
-            self.stand_in(key, item);
             return;
         }
         let now = self.now.at;
