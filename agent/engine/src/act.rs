@@ -142,9 +142,11 @@ impl Turn<'_> {
         });
         match ledger.plan(procedure, &scene) {
             Plan::Wait => {
-                // What asked for leave asks no longer once its alert is no more on.
-                if ledger.waits && !scene.on {
+                // What asked for leave asks no longer once its alert is no more on; leave that was not used
+                // was for what held then.
+                if (ledger.waits || ledger.approved) && !scene.on {
                     ledger.waits = false;
+                    ledger.approved = false;
                     self.dirty.ledgers.insert(key);
                 } else if !known {
                     self.state.ledgers.remove(&key);

@@ -172,6 +172,8 @@ impl Told {
             waits_until: self.waits_until,
             heard: self.heard,
             flap: self.flap,
+            // It is still to hear what the flapping settles on, and no more than before.
+            ends_only: self.ends_only && self.flap,
             ..Told::default()
         };
     }

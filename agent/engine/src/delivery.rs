@@ -291,10 +291,11 @@ impl Turn<'_> {
         let now = self.now.at;
         let left = self.left_to_timer;
         let trials = self.trials();
+        let behind = self.state.behind_others();
         let mut due: Vec<Send> = Vec::new();
         for (key, slot) in &mut self.state.outbox {
             let gated = self.state.gates.contains_key(&key.0) && !trials.contains(key);
-            if slot.flying.is_some() || gated {
+            if slot.flying.is_some() || gated || behind.contains(key) {
                 continue;
             }
             let awake = self.awake.contains(&key.0);
@@ -470,6 +471,10 @@ impl Turn<'_> {
     /// An attempt was in vain: the message is due again after `wait`, unless a newer one took its place.
     pub(crate) fn put_back(&mut self, key: &Key, mut item: Item, wait: Duration) {
         let next_at = self.now.at + wait;
+        if self.is_old_news(key, &item) {
+            self.superseded(&key.0, &item, Reason::Group);
+            return;
+        }
         let Some(slot) = self.state.outbox.get_mut(key) else {
             return;
         };
@@ -485,6 +490,20 @@ impl Turn<'_> {
                 slot.waiting = Some(item);
             }
         }
+    }
+
+    /// Whether a group's message told, or is about to tell, something else of the one alert that the failed
+    /// message is about.
+    fn is_old_news(&self, key: &Key, item: &Item) -> bool {
+        let newest = self.state.outbox.get(key);
+        let alone =
+            matches!(key.1, Subject::Alert(_)) && changes_what_is_told(item.notification.reason);
+        alone
+            && newest.is_some_and(|slot| slot.waiting.is_none())
+            && item.covers.iter().all(|cover| {
+                let told = self.told(&cover.rule, &cover.alert, &key.0);
+                told.content != cover.content
+            })
     }
 
     /// Given up: counts as told, somebody hears of it, the fallback gets a copy.

@@ -24,10 +24,16 @@ impl Turn<'_> {
         if news.is_empty() {
             return;
         }
-        for cover in news.iter().filter(|cover| cover.content.is_some()) {
+        // Who hears that it flaps hears what it settles on, though it fires for nobody yet.
+        let flaps = item.notification.reason == Reason::FlapStart;
+        for cover in news.iter().filter(|c| flaps || c.content.is_some()) {
             let told = self.told(&cover.rule, &cover.alert, &fallback);
-            if told.content.is_none() {
+            let routed = self.routed(&cover.rule, &cover.alert);
+            if told.content.is_none() && !routed.iter().any(|(_, id)| *id == fallback) {
                 self.ends_only(&cover.rule, &cover.alert, &fallback);
+            }
+            if flaps {
+                self.hears_of_flapping(&cover.rule, &cover.alert, &fallback, true);
             }
         }
         let mut copy = (*item.notification).clone();
@@ -53,6 +59,8 @@ impl Turn<'_> {
         match cover.content {
             // Once is enough, however many notifiers refuse it: two fires would break I1.
             Some(_) if told.content == cover.content && states(reason) => false,
+            // Who heard of the flapping hears by itself what it settled on.
+            Some(_) if told.content == cover.content && reason == Reason::FlapStop => false,
             // Nor is a reminder repeated that it has, or is about to get, from another one.
             Some(_) if reason == Reason::Repeat && told.content == cover.content => {
                 told.ends_only

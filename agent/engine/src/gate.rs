@@ -59,9 +59,15 @@ impl Turn<'_> {
             .filter(|(_, until)| **until <= now)
             .map(|(notifier, _)| notifier.clone())
             .collect();
+        if open.is_empty() {
+            return trials;
+        }
+        let behind = self.state.behind_others();
         for notifier in open {
             let places = self.state.outbox.iter();
-            let places = places.filter(|((id, _), slot)| *id == notifier && slot.flying.is_none());
+            let places = places.filter(|(key, slot)| {
+                key.0 == notifier && slot.flying.is_none() && !behind.contains(*key)
+            });
             let due = places.filter_map(|(key, slot)| {
                 let waiting = slot.waiting.as_ref()?;
                 (waiting.next_at <= now).then_some((waiting.order, key))

@@ -232,10 +232,24 @@ impl Turn<'_> {
         let all = self.listeners(rule, fingerprint);
         self.note_unrouted(rule, fingerprint, !all.is_empty());
         for (route, notifier) in all {
+            if route.is_some() {
+                self.hears_all(rule, fingerprint, &notifier);
+            }
             self.note_withheld(rule, fingerprint, route, &notifier);
             self.reconcile_with(rule, fingerprint, route, &notifier);
         }
         self.end_waits(rule, fingerprint);
+    }
+
+    /// Who heard of it by a step, or in another's stead, and is routed to by now hears what lies in between.
+    fn hears_all(&mut self, rule: &RuleId, fingerprint: &Fingerprint, notifier: &NotifierId) {
+        if self.told(rule, fingerprint, notifier).ends_only
+            && let Some(alert) = self.state.alert_mut(rule, fingerprint)
+            && let Some(told) = alert.more().told.get_mut(notifier)
+        {
+            told.ends_only = false;
+            self.dirty.alerts.insert((rule.clone(), *fingerprint));
+        }
     }
 
     /// The routed notifiers, each with its route, and those that were told and are routed no more.

@@ -3,6 +3,7 @@
 use crate::alert::Alert;
 use crate::amnesia::Amnesia;
 use crate::composite;
+use crate::delivery::{Key, changes_what_is_told};
 use crate::effect::{AlertView, Effects, Table};
 use crate::gate;
 use crate::group::Group;
@@ -154,10 +155,11 @@ impl State {
 
     /// When [`Input::Timer`] is due: retries, group flushes. None: nothing waits.
     pub fn next_due(&self) -> Option<Moment> {
-        let retries = self.outbox.iter().filter_map(|((notifier, _), slot)| {
+        let behind = self.behind_others();
+        let retries = self.outbox.iter().filter_map(|(key, slot)| {
             let waiting = slot.waiting.as_ref()?;
-            let due = gate::due_behind(self.gates.get(notifier), waiting.next_at);
-            slot.flying.is_none().then_some(due)
+            let due = gate::due_behind(self.gates.get(&key.0), waiting.next_at);
+            (slot.flying.is_none() && !behind.contains(key)).then_some(due)
         });
         let retries = retries.chain(self.next_expiry());
         if self.unjudged {
@@ -280,6 +282,48 @@ impl State {
         let place = (group.notifier.clone(), Subject::Group(key.to_owned()));
         let slot = self.outbox.get(&place);
         slot.is_some_and(|slot| slot.flying.is_some())
+    }
+
+    /// Messages that wait for an older one in another place that speaks of the same alert to the same notifier:
+    /// one alert's for a group's, a group's for one alert's that is under way. A resolve never precedes its fire.
+    pub(crate) fn behind_others(&self) -> BTreeSet<Key> {
+        let groups = self.outbox.iter().flat_map(|(key, slot)| {
+            let of_group = matches!(key.1, Subject::Group(_));
+            let items = slot.flying.iter().chain(&slot.waiting);
+            let items = items.map(move |item| (key, item));
+            items
+                .filter(move |(_, item)| of_group && changes_what_is_told(item.notification.reason))
+        });
+        let mut groups = groups.peekable();
+        if groups.peek().is_none() {
+            return BTreeSet::new();
+        }
+        // Of a storm's groups thousands of alerts are told, and hardly one by itself.
+        let alone = self
+            .outbox
+            .iter()
+            .filter_map(|((notifier, subject), slot)| {
+                let Subject::Alert(alert) = subject else {
+                    return None;
+                };
+                Some(((notifier, *alert), slot))
+            });
+        let alone: HashMap<(&NotifierId, Fingerprint), &Slot> = alone.collect();
+        let mut behind = BTreeSet::new();
+        for (key, item) in groups.filter(|_| !alone.is_empty()) {
+            for cover in &item.covers {
+                let Some(slot) = alone.get(&(&key.0, cover.alert)) else {
+                    continue;
+                };
+                if slot.waiting.as_ref().is_some_and(|w| item.order < w.order) {
+                    behind.insert((key.0.clone(), Subject::Alert(cover.alert)));
+                }
+                if slot.flying.as_ref().is_some_and(|f| f.order < item.order) {
+                    behind.insert(key.clone());
+                }
+            }
+        }
+        behind
     }
 
     pub(crate) fn alert(&self, rule: &RuleId, fingerprint: &Fingerprint) -> Option<&Alert> {

@@ -1,7 +1,9 @@
 //! `[[test.at]]`: what operators and the world do, and how it is read.
 
 use crate::reading::{Keys, Reading, Value};
+use std::ops::Range;
 use std::time::Duration;
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use watchfire_engine::model::parse_duration;
 
@@ -10,6 +12,8 @@ use watchfire_engine::model::parse_duration;
 pub struct Event<'a> {
     /// When.
     pub at: Duration,
+    /// Where it stands.
+    pub span: Range<usize>,
     /// What.
     pub kind: EventKind<'a>,
 }
@@ -151,7 +155,16 @@ fn event<'a>(keys: &mut Keys<'a>, reading: &mut Reading) -> Vec<Event<'a>> {
         reading.wrong(span, &*keys.path, "nothing happens in this event", help);
     }
     let Some(at) = at else { return Vec::new() };
-    kinds.into_iter().map(|kind| Event { at, kind }).collect()
+    let span = keys
+        .table
+        .get("at")
+        .map_or(keys.span.clone(), Spanned::span);
+    let event = |kind| Event {
+        at,
+        span: span.clone(),
+        kind,
+    };
+    kinds.into_iter().map(event).collect()
 }
 
 fn mode(keys: &mut Keys<'_>, reading: &mut Reading) -> CrashMode {

@@ -18,6 +18,7 @@
 //! bring a native threshold rule. Nothing here reads a file, a clock or starts a thread.
 
 mod compare;
+mod doubts;
 mod entry;
 mod events;
 mod file;
@@ -28,6 +29,7 @@ mod scenario;
 mod world;
 
 pub use compare::{Difference, compare};
+pub use doubts::doubts;
 pub use entry::{Entry, Line};
 pub use file::{Expect, Reply, Test, TestFile, has_tests, read};
 pub use happening::{CrashMode, Event, EventKind, Reload};

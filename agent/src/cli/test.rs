@@ -86,6 +86,11 @@ pub(super) fn test(args: &Args, global: &Global) -> Result<(), Failure> {
             report.result = Err(vec![nothing]);
         }
     }
+    let doubts: Vec<Finding> = ran
+        .reports
+        .iter_mut()
+        .flat_map(|report| std::mem::take(&mut report.doubts))
+        .collect();
     let took = started.elapsed();
     let failed = ran.reports.iter().filter(|report| !passed(report)).count();
     let broken = ran.reports.iter().filter(|report| report.result.is_err());
@@ -100,8 +105,10 @@ pub(super) fn test(args: &Args, global: &Global) -> Result<(), Failure> {
     }
     if global.json {
         // Programs read stdout; a mistake is for people.
+        eprint!("{}", config::render(&doubts, false));
         eprint!("{}", config::render(&ran.mistakes, false));
     } else {
+        text.push_str(&config::render(&doubts, screen.color()));
         text.push_str(&config::render(&ran.mistakes, screen.color()));
         let all = ran.reports.len();
         let (paint, word) = if failed > 0 || unusable {

@@ -107,6 +107,14 @@ impl Document {
         };
         Files(vec![self.0.clone()]).finding(Level::Error, draft)
     }
+
+    /// Something doubtful in it.
+    pub fn doubt(&self, span: Range<usize>, key: &str, message: &str, help: &str) -> Finding {
+        Finding {
+            level: Level::Warning,
+            ..self.mistake(span, key, message, help)
+        }
+    }
 }
 
 /// One configuration out of layers, for a rule test: notifiers that are only named are there. With

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::Handle;
 use watchfire_engine::model::ProbeId;
-use watchfire_simulate::{Difference, Outcome, Scenario, compare};
+use watchfire_simulate::{Difference, Outcome, Scenario, compare, doubts};
 
 /// Which tests are meant: a regular expression, or where it is none, a part of the name.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Report {
     pub title: String,
     /// The mistake of a test that expects nothing at all.
     pub expects_nothing: Option<Finding>,
+    /// What its author can hardly have meant; it runs all the same.
+    pub doubts: Vec<Finding>,
     /// What happened and how that differs from what was expected; or what keeps it from running.
     pub result: Result<(Outcome, Difference), Vec<Finding>>,
 }
@@ -103,8 +105,10 @@ fn one(
 ) -> Report {
     let test = &case.test;
     let prepared = runtime.block_on(cases.prepare(case, library, worker));
+    let mut doubtful = Vec::new();
     let result = prepared.map(|prepared| {
         let setups: Vec<_> = prepared.iter().map(|p| p.setup.clone()).collect();
+        doubtful = doubts(test, &setups);
         let probes = test.samples.iter();
         let probes = probes.map(|samples| ProbeId::new(samples.series.metric.clone()));
         let judges = Components::new(runtime.clone(), &prepared, probes.collect());
@@ -124,6 +128,10 @@ fn one(
     });
     Report {
         expects_nothing,
+        doubts: doubtful
+            .into_iter()
+            .map(|d| case.document.doubt(d.span, &d.key, &d.message, &d.help))
+            .collect(),
         file: case.document.path().to_owned(),
         id: test.id.clone(),
         title: test.title.clone(),

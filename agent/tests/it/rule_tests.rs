@@ -288,3 +288,59 @@ fn a_replay_lists_what_would_have_fired_been_sent_and_been_done() {
     let absent = watchfire(&["replay", "--config", &path("absent.toml"), "--csv", &csv]);
     assert_eq!(code(&absent), 78);
 }
+
+#[test]
+fn what_a_test_can_hardly_mean_is_said_and_changes_nothing() {
+    let folder = Folder::empty();
+    let doubtful = r#"
+[test.samples]
+cpu = "50@0 90@10"
+cpuu = "50@0"
+[test.answers]
+nobody = ["500"]
+[test.actions]
+nothing = { takes = "5s" }
+[[test.at]]
+at = "5s"
+ack = "cpux"
+[[test.at]]
+at = "5s"
+silence = { rule = "cpu", from = "20s", to = "20s" }
+[[test.at]]
+at = "25s"
+crash_until = "20s"
+[[test.at]]
+at = "25s"
+rule_traps = "cpu"
+until = "15s"
+[[test.at]]
+at = "61s"
+ack = "cpu"
+[test.expect]
+timeline = ["10s fire warning cpu"]
+"#;
+    folder.write("t.toml", &file(doubtful));
+    let path = folder.path("t.toml");
+    let path = path.to_string_lossy();
+    let told = watchfire(&["test", &path]);
+    let told_text = text(&told.stdout);
+    for wanted in [
+        "no rule reads cpuu",
+        "\"nobody\" answers, and no route names it",
+        "no recovery is called \"nothing\"",
+        "no rule is called \"cpux\"",
+        "this silence ends before it begins",
+        "this ends at 20s, before it begins at 25s",
+        "this ends at 15s, before it begins at 25s",
+        "nothing happens at 1m1s: the test is over by then",
+    ] {
+        assert!(
+            told_text.contains(&format!("warning: {wanted}")),
+            "{wanted}: {told_text}"
+        );
+    }
+    assert_eq!(code(&told), 0, "{told_text}");
+    let json = watchfire(&["test", "--json", &path]);
+    assert_eq!(lines(&json).len(), 1, "programs read stdout");
+    assert!(text(&json.stderr).contains("warning: no rule is called"));
+}

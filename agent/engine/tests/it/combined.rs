@@ -342,3 +342,20 @@ fn leave_waits_for_the_end_of_a_silence_and_a_reload_may_make_it_needless() {
     assert_eq!(did(engine.judge(10, true)), ["Start 1"]);
     assert_eq!(engine.state.waiting_for_approval(&fix()), [""; 0]);
 }
+
+#[test]
+fn leave_that_was_not_used_ends_with_the_severity_it_was_given_for() {
+    let mut engine = approving();
+    let did = |effects: watchfire_engine::Effects| happenings(&effects.events);
+    turn(&mut engine, 0, CRITICAL);
+    give(&mut engine, 5, silence("s", 5, 100));
+    engine.command(6, CommandKind::Approve { procedure: fix() });
+    assert_eq!(did(turn(&mut engine, 10, CRITICAL)), [""; 0], "held back");
+    assert_eq!(did(turn(&mut engine, 20, WARNING)), [""; 0]);
+    engine.restart(25);
+    // Hours later it is critical again: nobody was asked about that.
+    assert_eq!(
+        did(turn(&mut engine, 9_000, CRITICAL)),
+        ["ApprovalWanted 1"]
+    );
+}

@@ -13,6 +13,7 @@ mod doubt;
 mod fallback;
 mod hearers;
 mod hours;
+mod known;
 mod lost;
 mod messages;
 mod properties;

@@ -143,3 +143,41 @@ fn a_group_is_due_once_the_report_of_its_last_message_is_there() {
     let next = engine.answer(25, &sends[0], accepted);
     assert_eq!(next.sends, []);
 }
+
+#[test]
+fn what_a_group_says_is_over_waits_for_a_repeat_under_way_and_drops_one_that_fails() {
+    let mut policy = grouped();
+    policy.routes[0].notify = vec!["default".into()];
+    policy.routes[0].group_interval = secs(20);
+    policy.routes[0].repeat = PerSeverity::all(secs(60));
+    let mut engine = Engine::new(policy);
+    fires(&mut engine, 10, &["a"]);
+    engine.accept_all(10);
+    for at in [20, 30, 40, 50, 60] {
+        fires(&mut engine, at, &["a"]);
+    }
+    let repeat = fires(&mut engine, 70, &["a"]).sends.remove(0);
+    assert_eq!(repeat.notification.reason, Reason::Repeat);
+    engine.sends.clear();
+    let well = vec![observation(&instance("a"), Some(HEALTHY))];
+    engine.feed(80, round(well.clone()));
+    engine.feed(90, Input::Timer);
+    let told = |engine: &Engine| -> Vec<_> {
+        let sends = engine.sends.iter();
+        sends.map(|send| send.notification.reason).collect()
+    };
+    assert_eq!(told(&engine), [], "the repeat may arrive yet");
+    assert_eq!(engine.state.next_due(), None);
+    engine.answer(95, &repeat, failed());
+    assert!(engine.state.next_due().is_some_and(|due| due <= now(95).at));
+    engine.feed(95, Input::Timer);
+    assert_eq!(
+        told(&engine),
+        [Reason::Group],
+        "what it would remind of is over"
+    );
+    engine.accept_all(95);
+    engine.feed(100, round(well));
+    assert_eq!(told(&engine), []);
+    assert_eq!(engine.state.outbox_pending(), 0);
+}
