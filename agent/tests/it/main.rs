@@ -18,6 +18,7 @@ mod hours;
 mod layering;
 mod lock;
 mod log_reader;
+mod long_answers;
 mod operators;
 mod outage;
 mod packs;
