@@ -158,19 +158,31 @@ impl Reach {
             .body(body);
         let started = Instant::now();
         let status = &mut sent.status;
-        let exchanged = exchange(outgoing, options.body_bytes_max, status);
+        let cap = Cap {
+            bytes_max: options.body_bytes_max,
+            // A value that the cap would cut in two has to be read to its end to be found.
+            beyond: if secret_inside {
+                self.mask().longest()
+            } else {
+                0
+            },
+        };
+        let exchanged = exchange(outgoing, cap, status);
         let answer = tokio::time::timeout(total, exchanged).await;
         let answer = answer.unwrap_or(Err(Failure::Late));
         if !matches!(&answer, Err(Failure::Client(e)) if e.is_connect() || e.is_builder()) {
             sent.bytes_out = bytes_out as u64;
         }
-        let mut response = answer
+        let (mut response, open_end) = answer
             .map_err(|cause| self.http_failed(&method, &target, total, sent.status, cause))?;
         response.elapsed = started.elapsed();
         if secret_inside {
             // A service that echoes the request must not hand the guest what the host put in.
             self.mask_response(&mut response);
         }
+        let certain = response.body.len().saturating_sub(open_end);
+        let given = cap.bytes_max.unwrap_or(BODY_BYTES_MAX);
+        response.body.truncate(certain.min(given));
         Ok(response)
     }
 
@@ -354,11 +366,13 @@ impl Reach {
     }
 
     fn mask_response(&self, response: &mut Response) {
-        if let Some(masked) = self.mask().apply_bytes(&response.body) {
+        if let Some(masked) = self.mask().whole(&response.body) {
             response.body = masked;
         }
-        for (_, value) in &mut response.headers {
-            *value = self.mask().apply(value).into_owned();
+        for text in response.headers.iter_mut().flat_map(|(k, v)| [k, v]) {
+            if let Some(masked) = self.mask().whole(text.as_bytes()) {
+                *text = String::from_utf8_lossy(&masked).into_owned();
+            }
         }
     }
 }
@@ -367,6 +381,15 @@ enum Failure {
     Late,
     TooMuch(String),
     Client(reqwest::Error),
+}
+
+/// How much of a body is read, and how much of that the guest gets.
+#[derive(Clone, Copy)]
+struct Cap {
+    /// None: the cap of the host, and more is an error.
+    bytes_max: Option<usize>,
+    /// Read behind it and taken off again.
+    beyond: usize,
 }
 
 struct Options {
@@ -399,11 +422,12 @@ impl Options {
     }
 }
 
+/// The answer, and how many bytes at the end of its body may be the beginning of a value.
 async fn exchange(
     request: reqwest::RequestBuilder,
-    body_bytes_max: Option<usize>,
+    cap: Cap,
     status: &mut Option<u16>,
-) -> Result<Response, Failure> {
+) -> Result<(Response, usize), Failure> {
     let mut answer = request.send().await.map_err(Failure::Client)?;
     *status = Some(answer.status().as_u16());
     let certificate = answer.extensions().get::<reqwest::tls::TlsInfo>();
@@ -430,25 +454,33 @@ async fn exchange(
         certificate_seconds_left,
         ..Response::default()
     };
-    let cap = body_bytes_max.unwrap_or(BODY_BYTES_MAX);
+    let most = match cap.bytes_max {
+        Some(bytes) => bytes + cap.beyond,
+        None => BODY_BYTES_MAX,
+    };
+    let mut more = false;
     while let Some(chunk) = answer.chunk().await.map_err(Failure::Client)? {
-        let room = cap - response.body.len();
+        let room = most - response.body.len();
         response
             .body
             .extend_from_slice(&chunk[..chunk.len().min(room)]);
         if chunk.len() > room {
-            if body_bytes_max.is_none() {
+            if cap.bytes_max.is_none() {
                 return Err(Failure::TooMuch(format!(
                     "the answer's body has more than {BODY_BYTES_MAX} bytes"
                 )));
             }
-            response
-                .extra
-                .push(("truncated".to_owned(), "true".to_owned()));
+            more = true;
             break;
         }
     }
-    Ok(response)
+    let read = response.body.len();
+    if more || cap.bytes_max.is_some_and(|bytes| read > bytes) {
+        let truncated = ("truncated".to_owned(), "true".to_owned());
+        response.extra.push(truncated);
+    }
+    let open_end = if more { cap.beyond } else { 0 };
+    Ok((response, open_end))
 }
 
 fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
