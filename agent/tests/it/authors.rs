@@ -304,6 +304,11 @@ verdicts = [{ breached = [], value = 2.0, limit = 1.0 }, "unknown"]
     assert!(said.contains("1 case, 1 failed"), "{said}");
     let none = String::from_utf8_lossy(&run("no-such").stderr).into_owned();
     assert!(none.contains("has no case called \"no-such\""), "{none}");
+    for text in [&b"\xff"[..], b"http = [{ body_file = \"gone\" }]\nexpect = {}"] {
+        fs::write(case.join("case.toml"), text).unwrap();
+        let said = String::from_utf8_lossy(&run("wrong").stderr).into_owned();
+        assert!(said.contains("testdata/wrong/"), "no file is named: {said}");
+    }
 }
 
 #[test]
