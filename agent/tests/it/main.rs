@@ -19,6 +19,7 @@ mod layering;
 mod lock;
 mod log_reader;
 mod long_answers;
+mod many_files;
 mod operators;
 mod outage;
 mod packs;
