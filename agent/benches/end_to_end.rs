@@ -84,9 +84,7 @@ fn start() {
 fn latency() {
     let source = Server::start(Answer::json(r#"{"queue": 7}"#));
     let sink = Server::start(Answer::json("{}"));
-    let often = configs::queue_probe(&source)
-        .replace("100ms", "50ms")
-        .replace("90ms", "45ms");
+    let often = configs::queue_probe_every("50ms", "45ms", &source);
     let alerting = "\n[alerting]\nflapping = false\n";
     let config = [&often, configs::QUEUE_RULE, alerting, &configs::hook(&sink)].concat();
     let folder = Folder::new(&config);

@@ -48,7 +48,7 @@ fn main() {
         }
     }
     let source = Server::start(Answer::json(r#"{"queue": 7}"#));
-    let good = configs::queue_probe(&source)
+    let good = configs::queue_probe_every("100ms", "90ms", &source)
         + "\n[[probe]]\nid = \"host\"\nplugin = \"probe-host\"\nevery = \"100ms\"\ntimeout = \"90ms\"\ngrant = { system = true }\n";
     for (name, tables) in [
         ("alone".to_owned(), good.clone()),

@@ -39,13 +39,19 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// `FILE:LINE:COLUMN`, or the file alone.
+    /// `FILE:LINE:COLUMN`, or the file alone. Without control characters: a configuration may name any file.
     pub fn place(&self) -> String {
+        let file = printable(&self.file.to_string_lossy());
         if self.line == 0 {
-            self.file.display().to_string()
+            file
         } else {
-            format!("{}:{}:{}", self.file.display(), self.line, self.column)
+            format!("{file}:{}:{}", self.line, self.column)
         }
+    }
+
+    /// The place and what is wrong there, in one line without control characters: keys may hold them.
+    pub(super) fn in_one_line(&self) -> String {
+        format!("{}: {}", self.place(), printable(&self.message))
     }
 }
 

@@ -73,15 +73,8 @@ pub struct Rejected {
 pub fn summary(mistakes: &[Finding]) -> String {
     match mistakes {
         [] => "the configuration was refused".to_owned(),
-        [only] => format!("{}: {}", only.place(), only.message),
-        [first, rest @ ..] => {
-            format!(
-                "{}: {} (and {} more)",
-                first.place(),
-                first.message,
-                rest.len()
-            )
-        }
+        [only] => only.in_one_line(),
+        [first, rest @ ..] => format!("{} (and {} more)", first.in_one_line(), rest.len()),
     }
 }
 
@@ -281,7 +274,11 @@ impl Joined {
                         role: Role::Include,
                     }),
                     Err(finding) => {
-                        self.findings.push(*finding);
+                        match path.exists() {
+                            true => self.findings.push(*finding),
+                            // Only the line that names it can be corrected.
+                            false => self.drafts.push(names_nothing(pattern)),
+                        }
                         self.missing.push(path);
                     }
                 }
@@ -487,6 +484,20 @@ pub(super) fn findings(
     }
     all.sort_by_key(|(at, _)| *at);
     all.into_iter().map(|(_, finding)| finding).collect()
+}
+
+/// An include, without a wildcard, of a file that there is not.
+fn names_nothing(include: &At<String>) -> Draft {
+    Draft {
+        at: include.at,
+        key: "agent.include".to_owned(),
+        message: format!("{:?} names a file that does not exist", include.value),
+        help: Some(
+            "correct the path, which starts at the folder of this file; a pattern such as \"conf.d/*.toml\" may name none"
+                .to_owned(),
+        ),
+        absence: false,
+    }
 }
 
 /// Reads one file of configuration, with everything that can be wrong with it as a whole.

@@ -2,15 +2,25 @@
 
 use crate::support::Server;
 
-/// A probe that reads `queue` from `source` as `queue_size`, every 100 ms.
+/// A probe that reads `queue` from `source` as `queue_size`, every 200 ms.
 pub(crate) fn queue_probe(source: &Server) -> String {
+    queue_probe_every("200ms", "190ms", source)
+}
+
+/// The same, slow enough that no hiccup of a shared machine costs it a turn.
+pub(crate) fn patient_queue_probe(source: &Server) -> String {
+    queue_probe_every("1s", "900ms", source)
+}
+
+/// The same, as often as a test wants.
+pub(crate) fn queue_probe_every(every: &str, timeout: &str, source: &Server) -> String {
     format!(
         r#"
 [[probe]]
 id     = "queue"
 plugin = "probe-json"
-every  = "100ms"
-timeout = "90ms"
+every  = "{every}"
+timeout = "{timeout}"
 grant  = {{ http = ["http://{address}"] }}
 config = {{ url = "http://{address}/stats", samples = [{{ metric = "queue_size", pointer = "/queue" }}] }}
 "#,

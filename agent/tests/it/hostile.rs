@@ -1,6 +1,6 @@
 //! Components that misbehave cost only themselves.
 
-use crate::configs::{QUEUE_RULE, hook, queue_probe};
+use crate::configs::{QUEUE_RULE, hook, queue_probe_every};
 use crate::support::hostile::{self, DEEDS};
 use crate::support::{Agent, Answer, Folder, Server, wait_for};
 
@@ -12,13 +12,14 @@ const WINDOWS: usize = 4;
 /// these guests take or hand over would be a hundred times as much.
 const GROWTH_MAX: u64 = 16 << 20;
 /// Descriptors more: connections of the moment.
-const DESCRIPTORS_MORE_MAX: usize = 8;
+const DESCRIPTORS_MORE_MAX: u64 = 8;
 
 #[test]
 fn each_costs_only_itself() {
     let source = Server::start(Answer::json(r#"{"queue": 7}"#));
     let sink = Server::start(Answer::json("{}"));
-    let mut config = queue_probe(&source);
+    let probe = queue_probe_every("100ms", "90ms", &source);
+    let mut config = probe.clone();
     config.push_str(&hostile::tables());
     config.push_str(QUEUE_RULE);
     config.push_str(&hook(&sink));
@@ -53,7 +54,7 @@ fn each_costs_only_itself() {
     });
     assert_eq!(page.json()["reason"], "fire");
     // An agent without hostile guests tells how late this machine makes everybody.
-    let twin = Folder::new(&queue_probe(&source));
+    let twin = Folder::new(&probe);
     let twin = Agent::start(&twin);
     // What settles in the first seconds is no leak.
     hostile::window(&agent, RUNS);

@@ -123,7 +123,7 @@ fn an_operator_acknowledges_silences_and_asks_why() {
     });
     for words in [
         "queue_size = 300",
-        "probe queue every 100ms",
+        "probe queue every 200ms",
         "300 against a limit of 100",
         &format!("muted by silence {id}, of anna until "),
         "route 1 to hook",

@@ -1,7 +1,7 @@
 //! The notified service is down and the agent is killed: nothing is lost, nothing is sent twice.
 
 use crate::configs::{QUEUE_RULE, QUICK_RETRY, hook, queue_probe};
-use crate::support::{Agent, Answer, Folder, Server, wait_for};
+use crate::support::{Agent, Answer, Folder, Server, all_told, history, wait_for};
 
 #[test]
 fn a_page_survives_an_outage_of_its_service_and_a_kill_of_the_agent() {
@@ -81,8 +81,8 @@ fn an_alert_whose_series_never_comes_back_after_a_restart_is_gone() {
 [[probe]]
 id = "queue"
 plugin = "probe-prometheus"
-every = "100ms"
-timeout = "90ms"
+every = "200ms"
+timeout = "190ms"
 grant = {{ http = ["http://{0}"] }}
 config = {{ url = "http://{0}/metrics" }}
 "#,
@@ -129,6 +129,10 @@ fn what_failed_and_was_removed_while_no_agent_ran_is_over_also_if_the_word_of_it
     ];
     let fires = about
         .map(|about| wait_for("a word of each", || one(&sink, "fire", about))["dedup_key"].clone());
+    // What is not on record as delivered would rightly come again.
+    wait_for("their deliveries are on record", || {
+        all_told(&history(&agent)?).then_some(())
+    });
     agent.kill();
 
     // Still configured: neither the restart nor anything else ends them.

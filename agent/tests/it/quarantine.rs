@@ -1,6 +1,6 @@
 //! Components that fail and fail again, in the real agent: not called, tried again, healed, and nobody's page lost.
 
-use crate::configs::{QUEUE_RULE, queue_probe};
+use crate::configs::{QUEUE_RULE, patient_queue_probe, queue_probe};
 use crate::support::{Agent, Answer, Folder, Server, command, guests, wait_for};
 use serde_json::Value;
 use std::fs;
@@ -35,8 +35,8 @@ fn a_trapping_probe_is_quarantined_tried_again_and_healed_by_a_new_file() {
     let source = Server::start(Answer::json(r#"{"queue": 7}"#));
     let sink = Server::start(Answer::json("{}"));
     let parts = [
-        "\n[defaults]\nevery = \"100ms\"\ntimeout = \"90ms\"\n".to_owned(),
-        queue_probe(&source),
+        "\n[defaults]\nevery = \"300ms\"\ntimeout = \"290ms\"\n".to_owned(),
+        patient_queue_probe(&source),
         QUEUE_RULE.to_owned(),
         hook(&sink),
     ];
@@ -114,8 +114,8 @@ fn a_probe_that_recovers_serves_again_by_trial() {
 [[probe]]
 id      = "moody"
 plugin  = "moody"
-every   = "100ms"
-timeout = "90ms"
+every   = "300ms"
+timeout = "290ms"
 grant   = {{ http = ["http://{address}"] }}
 config  = {{ url = "http://{address}/" }}
 

@@ -209,7 +209,6 @@ async fn an_edit_of_one_rule_leaves_the_other_as_it_is() {
     bed.until(|now| now.rules[0].config.config.contains("80"))
         .await;
     println!("configuration closed to serving: {:?}", closed.elapsed());
-    assert!(closed.elapsed() < Duration::from_secs(1));
     let after = bed.now();
     assert!(!Arc::ptr_eq(&before.rules[0], &after.rules[0]));
     assert!(Arc::ptr_eq(&before.rules[1], &after.rules[1]));

@@ -2,7 +2,9 @@
 //! and hangs: nothing is lost, nothing stays unresolved, and what comes twice has one id.
 
 use crate::configs::queue_probe;
-use crate::support::{Agent, Answer, Dice, Folder, Server, now, number, seed, wait_within};
+use crate::support::{
+    Agent, Answer, Dice, Folder, Server, history, now, number, seed, wait_within,
+};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,8 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How long it goes on, in seconds, unless [`SECS_VARIABLE`] says otherwise.
+/// How long it goes on, in seconds, unless [`SECS_VARIABLE`] says otherwise, and how many kills it takes at least: on a
+/// busy machine a life takes long.
 const SECS: u64 = 60;
+const KILLS_MIN: u32 = 12;
 
 /// A longer run.
 const SECS_VARIABLE: &str = "WATCHFIRE_SIGKILL_SECS";
@@ -193,20 +197,6 @@ fn queue(length: u64) -> Answer {
     Answer::json(format!("{{\"queue\": {length}}}"))
 }
 
-/// The whole history, page by page; none while the agent does not answer.
-fn history(agent: &Agent) -> Option<Vec<Value>> {
-    let mut all: Vec<Value> = Vec::new();
-    loop {
-        let since = all.last().map_or(0, |event| event["seq"].as_u64().unwrap());
-        let page = agent.get(&format!("/events?since={since}&limit=1000"))?;
-        let page = page["events"].as_array()?.clone();
-        if page.is_empty() {
-            return Some(all);
-        }
-        all.extend(page);
-    }
-}
-
 /// Messages that the history says were decided upon, and whether each has ended.
 fn decided(history: &[Value]) -> BTreeMap<String, (String, bool)> {
     let mut all = BTreeMap::new();
@@ -256,7 +246,7 @@ fn killed_again_and_again_it_loses_nothing_and_leaves_nothing_open() {
 
     let end = now() + Duration::from_secs(number(SECS_VARIABLE).unwrap_or(SECS));
     let mut kills = 1;
-    while now() < end {
+    while now() < end || kills < KILLS_MIN {
         let agent = Agent::spawn(&folder);
         // Most lives see some rounds; some end during the start.
         if dice.roll(10) < 8 {
@@ -297,7 +287,6 @@ fn killed_again_and_again_it_loses_nothing_and_leaves_nothing_open() {
         posts.len(),
         history.len()
     );
-    assert!(kills >= 5, "{kills} kills");
     assert!(ids.len() >= 8, "{} messages", ids.len());
     drop(agent);
 }

@@ -1,6 +1,6 @@
 //! The second wall: the operating system's limits around the agent, and what it says to a service manager.
 
-use crate::configs::{QUEUE_RULE, hook, queue_probe};
+use crate::configs::{QUEUE_RULE, hook, patient_queue_probe};
 use crate::support::{Agent, Answer, Folder, Server, wait_for};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -60,10 +60,8 @@ impl World {
     fn new() -> Self {
         let source = Server::start(Answer::json(r#"{"queue": 250}"#));
         let sink = Server::start(Answer::json("{}"));
-        // The interpreter needs longer than the 90 ms of the common probe.
-        let probe = queue_probe(&source)
-            .replace("\"100ms\"", "\"1s\"")
-            .replace("\"90ms\"", "\"900ms\"");
+        // The interpreter needs longer than the common probe has.
+        let probe = patient_queue_probe(&source);
         let parts = [probe, QUEUE_RULE.to_owned(), hook(&sink)];
         let folder = Folder::new(&parts.concat());
         World {

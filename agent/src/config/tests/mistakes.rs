@@ -299,13 +299,24 @@ fn files_that_cannot_be_read_say_why() {
 }
 
 #[test]
+fn what_is_printed_and_logged_has_no_control_characters() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("watchfire.toml");
+    std::fs::write(&path, "[agent]\n\"a\\u001b[31mb\" = 1\n").unwrap();
+    let rejected = load(Some(&path), &environment()).unwrap_err();
+    let text = rejected.to_string();
+    assert!(text.contains("unknown key `a [31mb`"), "{text}");
+    assert!(!render(&rejected.mistakes, false).contains('\x1b'));
+}
+
+#[test]
 fn mistakes_of_all_files_come_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     std::fs::create_dir(folder.path().join("conf.d")).unwrap();
     write(
         "watchfire.toml",
-        "[agent]\ninclude = [\"conf.d/*.toml\", \"gone.toml\", \"*/x\"]\npacks = [\"hots\"]\nhost = \"a\"\n",
+        "[agent]\ninclude = [\"conf.d/*.toml\", \"gone\\u001b.toml\", \"*/x\"]\npacks = [\"hots\"]\nhost = \"a\"\n",
     );
     write("conf.d/a.toml", "[[rule]]\nid = \"r\"\n");
     write(
@@ -320,8 +331,9 @@ fn mistakes_of_all_files_come_at_once() {
     let printed =
         render(&rejected.mistakes, false).replace(&format!("{}/", folder.path().display()), "");
     for wanted in [
-        "cannot read the file",
-        "watchfire.toml:2:42",
+        "\"gone\\u{1b}.toml\" names a file that does not exist",
+        "watchfire.toml:2:29",
+        "watchfire.toml:2:48",
         "has a wildcard in a folder's name",
         "no pack is called \"hots\"",
         "did you mean \"host\"?",
@@ -334,6 +346,7 @@ fn mistakes_of_all_files_come_at_once() {
         assert!(printed.contains(wanted), "{wanted} is not in\n{printed}");
     }
     assert!(!printed.contains("agent.include` is set"), "{printed}");
+    assert!(!printed.contains('\x1b'), "{printed}");
     assert_eq!(rejected.files.len(), 4, "{:?}", rejected.files);
 }
 

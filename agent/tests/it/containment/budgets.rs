@@ -156,15 +156,21 @@ async fn waiting_for_nobody_ends_with_the_wall_limit_or_before() {
         limits.wall = wall;
         grants.tcp = vec![format!("127.0.0.1:{port}")];
     });
-    let (answer, cost) = probe.collect().await;
-    let error = answer.unwrap_err();
-    assert_eq!(error.name(), "unavailable", "{error}");
-    assert!(
-        error.to_string().contains("no connection within"),
-        "{error}"
-    );
-    assert!(cost.wall < wall + SLACK, "{cost:?}");
-    assert!(cost.cpu_ticks <= 2, "waiting costs no CPU: {cost:?}");
+    // The host's answer comes a little before the wall limit; a busy machine may need that little.
+    for _ in 0..5 {
+        let (answer, cost) = probe.collect().await;
+        assert!(cost.wall < wall + SLACK, "{cost:?}");
+        assert!(cost.cpu_ticks <= 2, "waiting costs no CPU: {cost:?}");
+        let error = answer.unwrap_err();
+        if error == CallError::WallLimit(wall) {
+            continue;
+        }
+        assert_eq!(error.name(), "unavailable", "{error}");
+        let text = error.to_string();
+        assert!(text.contains("no connection within"), "{text}");
+        return;
+    }
+    panic!("only the wall limit ever ended it");
 }
 
 #[tokio::test]

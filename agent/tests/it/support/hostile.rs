@@ -1,6 +1,6 @@
 //! The guest `hostile` under several tables of one agent, and what it costs the others. Tests and benchmarks share it.
 
-use super::{Agent, Folder, guests, wait_for, wait_within};
+use super::{Agent, Folder, Footprint, guests, wait_for, wait_within};
 use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
@@ -121,38 +121,17 @@ fn lateness(agent: &Agent) -> Vec<(f64, u64)> {
     buckets.collect()
 }
 
-/// Anonymous memory and open descriptors of a process.
-#[derive(Clone, Copy, Debug)]
-pub struct Footprint {
-    /// `RssAnon`, bytes.
-    pub memory_bytes: u64,
-    /// Entries of `/proc/PID/fd`.
-    pub descriptors: usize,
-}
-
 /// What the agent holds between calls: the least of some looks, for a guest that runs has its memory.
 pub fn footprint(agent: &Agent) -> Footprint {
     let looks = (0..FOOTPRINT_LOOKS).map(|_| {
         std::thread::sleep(BETWEEN_FOOTPRINTS);
-        look(agent)
+        Footprint::of(agent)
     });
     looks
         .reduce(|a, b| Footprint {
             memory_bytes: a.memory_bytes.min(b.memory_bytes),
+            mappings: a.mappings.min(b.mappings),
             descriptors: a.descriptors.min(b.descriptors),
         })
         .unwrap()
-}
-
-fn look(agent: &Agent) -> Footprint {
-    let pid = agent.pid();
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("RssAnon:"));
-    let kibibytes: u64 = line
-        .and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
-        .unwrap();
-    Footprint {
-        memory_bytes: kibibytes << 10,
-        descriptors: fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(),
-    }
 }

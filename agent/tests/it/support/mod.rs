@@ -4,18 +4,24 @@
 mod agent;
 pub mod bed;
 mod dice;
+mod footprint;
 pub mod guests;
+mod history;
 pub mod hostile;
 mod http;
+mod witness;
 
 pub use agent::{Agent, Folder, command, use_binary};
 pub use dice::{Dice, number, seed};
+pub use footprint::Footprint;
+pub use history::{all_told, history};
 pub use http::{Answer, Received, Server};
+pub use witness::on_a_machine_that_runs;
 
 use std::time::{Duration, Instant};
 
 /// How long a test waits for anything. Generous: the machine may be busy; no test waits it out unless it fails.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Asks until `what` is there.
 ///

@@ -115,9 +115,14 @@ impl Editor {
         if self.bag.is_empty() {
             self.bag = Edit::ALL.to_vec();
         }
-        self.last = self.bag.swap_remove(self.dice.index(self.bag.len()));
-        self.shots.push(self.last);
-        match self.last {
+        let edit = self.bag.swap_remove(self.dice.index(self.bag.len()));
+        self.shots.push(edit);
+        self.shoot(edit);
+    }
+
+    pub(super) fn shoot(&mut self, edit: Edit) {
+        self.last = edit;
+        match edit {
             Edit::None => {}
             Edit::Good => self.write_good(PIECES_OF_A_CAREFUL_EDITOR),
             Edit::GoodInPieces => self.write_good(PIECES),
@@ -135,11 +140,10 @@ impl Editor {
                 self.bad(&format!("{}\ncolour = \"red\"\n", self.good));
             }
             Edit::Cut => {
-                // Within the string after a random `= "`.
-                let starts: Vec<usize> =
-                    self.good.match_indices("= \"").map(|(at, _)| at).collect();
-                let at = *self.dice.pick(&starts) + 4;
-                let text = self.good[..at].to_owned();
+                // Right behind the opening quote of a random string: one may be empty.
+                let strings: Vec<_> = self.good.match_indices("= \"").collect();
+                let (at, opening) = self.dice.pick(&strings);
+                let text = self.good[..at + opening.len()].to_owned();
                 self.bad(&text);
             }
             Edit::Nul => {
@@ -162,11 +166,6 @@ impl Editor {
                 self.bad(&text);
             }
         }
-    }
-
-    /// A last good text.
-    pub(super) fn end_well(&mut self) {
-        self.write_good(PIECES_OF_A_CAREFUL_EDITOR);
     }
 
     /// Whether the agent runs a good text, and says of a bad one that it is.

@@ -117,7 +117,7 @@ pub(super) fn targets(folder: &Path, dice: &mut Dice) -> Vec<Target> {
             shots: Vec::new(),
             versions: 0,
         };
-        target.end_well();
+        target.shoot(Kind::Renamed);
         target
     };
     vec![
@@ -134,17 +134,12 @@ impl Target {
             self.bag = Kind::ALL.to_vec();
         }
         let kind = self.bag.swap_remove(self.dice.index(self.bag.len()));
-        self.last = Some(kind);
         self.shots.push(kind);
         self.shoot(kind);
     }
 
-    /// A last good version.
-    pub(super) fn end_well(&mut self) {
-        self.shoot(Kind::Renamed);
-    }
-
-    fn shoot(&mut self, kind: Kind) {
+    pub(super) fn shoot(&mut self, kind: Kind) {
+        self.last = Some(kind);
         let place = self.place();
         match kind {
             Kind::InPlace => write(&place, &self.next()),
