@@ -4,7 +4,7 @@
 //! mistake in it refuses the whole, and the last good configuration holds its lock too. Stock plugins are
 //! not in it: who trusts the binary trusts them. `watchfire plugin lock` writes it.
 
-use super::file::{At, SourceFile};
+use super::file::{At, Place, SourceFile};
 use super::raw::parse_sha256;
 use super::read::{Reader, Table};
 use crate::sandbox::types::Kind;
@@ -184,7 +184,11 @@ pub(super) fn read<'a>(
     if !root.has("version") {
         let again = "delete it, or write it anew with `watchfire plugin lock`";
         root.reader().mistake(
-            Default::default(),
+            Place {
+                file: index,
+                start: 0,
+                end: 0,
+            },
             "version",
             format!("{} has no `version`", file.path.display()),
             again,

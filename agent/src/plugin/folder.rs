@@ -25,8 +25,11 @@ use std::time::{Duration, SystemTime};
 /// Bytes of a plugin's name.
 const NAME_BYTES_MAX: usize = 64;
 
-/// Files looked at in the folder: far more than a host runs, and a bound for a folder that is no plugin folder.
+/// Components of a folder: far more than a host runs.
 pub const FILES_MAX: usize = 1000;
+
+/// Entries of any kind that are looked at: some milliseconds, and a bound for a folder that is no plugin folder.
+const ENTRIES_MAX: usize = 20_000;
 
 /// A file younger than this may be half-written.
 const FRESH: Duration = Duration::from_secs(2);
@@ -56,9 +59,11 @@ impl Identity {
 /// A component as read from the folder.
 #[derive(Clone, Debug)]
 pub struct Content {
-    /// All of it.
-    pub bytes: Arc<[u8]>,
-    /// SHA-256 of `bytes`.
+    /// All of it; none: it was put aside, and is read again where it is needed.
+    pub bytes: Option<Arc<[u8]>>,
+    /// How many bytes it has.
+    pub size: usize,
+    /// SHA-256 of all of it.
     pub sha256: [u8; 32],
     /// Whether it was written so lately that it may be half of something.
     pub fresh: bool,
@@ -97,7 +102,8 @@ pub enum ReadError {
 }
 
 /// The `*.wasm` of a folder by plugin name. A folder that is missing is empty. Names that are none are
-/// listed too, with their own error at [`read`].
+/// listed too, with their own error at [`read`]. One that holds too much is an error: which part of it was seen would
+/// be chance, and what was not seen would count as removed.
 pub fn list(folder: &Path) -> io::Result<BTreeMap<Arc<str>, PathBuf>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -105,8 +111,13 @@ pub fn list(folder: &Path) -> io::Result<BTreeMap<Arc<str>, PathBuf>> {
         Err(error) => return Err(error),
     };
     let mut found = BTreeMap::new();
-    for entry in entries.take(FILES_MAX) {
+    for (count, entry) in entries.enumerate() {
         let path = entry?.path();
+        if count >= ENTRIES_MAX || found.len() > FILES_MAX {
+            return Err(io::Error::other(format!(
+                "it has more than {FILES_MAX} components or {ENTRIES_MAX} files: it is for plugins alone"
+            )));
+        }
         let (Some(stem), Some(extension)) = (path.file_stem(), path.extension()) else {
             continue;
         };
@@ -168,7 +179,8 @@ pub fn read(path: &Path) -> Result<Content, ReadError> {
         .and_then(|modified| SystemTime::now().duration_since(modified).ok());
     Ok(Content {
         sha256: Sha256::digest(&bytes).into(),
-        bytes: bytes.into(),
+        size: bytes.len(),
+        bytes: Some(bytes.into()),
         // A time of modification in the future (a copied one, a clock that was set) says nothing.
         fresh: age.is_some_and(|age| age < FRESH),
     })
@@ -242,6 +254,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_component_hides_none_and_too_many_are_an_error() {
+        let (folder, file) = folder();
+        for number in 0..=FILES_MAX {
+            std::fs::write(folder.path().join(format!("{number}.txt")), b"").expect("written");
+        }
+        assert!(list(folder.path()).expect("listed").contains_key("a"));
+        for number in 0..=FILES_MAX {
+            std::fs::hard_link(&file, folder.path().join(format!("b{number}.wasm")))
+                .expect("linked");
+        }
+        let error = list(folder.path()).expect_err("too many");
+        assert!(error.to_string().contains("for plugins alone"), "{error}");
+    }
+
+    #[test]
     fn only_components_are_listed() {
         let (folder, file) = folder();
         for name in ["b.cwasm", ".hidden.wasm", "README.md", "wasm", ".wasm"] {
@@ -264,7 +291,7 @@ mod tests {
     fn a_file_is_read_with_its_hash_and_links_are_followed() {
         let (folder, file) = folder();
         let content = read(&file).expect("read");
-        assert_eq!(&*content.bytes, b"content");
+        assert_eq!(content.bytes.as_deref(), Some(&b"content"[..]));
         assert_eq!(
             super::super::hex(&content.sha256)[..8],
             *"ed7002b4",
@@ -316,10 +343,10 @@ mod tests {
         symlink("..v1", at("..data")).expect("linked");
         symlink("..data/mapped.wasm", at("mapped.wasm")).expect("linked");
         let content = || read(&at("mapped.wasm")).map(|content| content.bytes);
-        assert_eq!(&*content().expect("read"), b"one");
+        assert_eq!(content().expect("read").as_deref(), Some(&b"one"[..]));
         symlink("..v2", at("..next")).expect("linked");
         std::fs::rename(at("..next"), at("..data")).expect("swapped");
-        assert_eq!(&*content().expect("read"), b"two");
+        assert_eq!(content().expect("read").as_deref(), Some(&b"two"[..]));
         assert_eq!(list(folder.path()).expect("listed").len(), 2, "with a.wasm");
         chmod(&at("..v2"), 0o777);
         let error = content().expect_err("others can write there").to_string();

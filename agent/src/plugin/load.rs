@@ -2,11 +2,13 @@
 
 use super::cache::{Artefact, CacheKey, CodeCache};
 use super::compile::{CompileFailure, Compiler};
+use super::folder::{self, ReadError};
 use super::registry::{Installed, Origin, Stage};
 use super::stock::Stock;
 use crate::sandbox::types::CallError;
 use crate::sandbox::{Component, LoadError, Sandbox};
 use std::borrow::Cow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
@@ -29,14 +31,28 @@ pub(super) enum Bytes {
     Embedded(&'static Stock),
     /// Read from a file.
     Read(Arc<[u8]>),
+    /// In a file of so many bytes, which is read again: many large files together do not fit into the memory.
+    There(PathBuf, usize),
 }
 
 impl Bytes {
-    /// The component itself.
-    pub(super) fn get(&self) -> Cow<'_, [u8]> {
+    /// The component itself, which has this digest.
+    async fn get(&self, sha256: &[u8; 32]) -> Result<Cow<'_, [u8]>, ReadError> {
         match self {
-            Bytes::Embedded(stock) => stock.bytes().into(),
-            Bytes::Read(bytes) => Cow::Borrowed(bytes),
+            Bytes::Embedded(stock) => Ok(stock.bytes().into()),
+            Bytes::Read(bytes) => Ok(Cow::Borrowed(bytes)),
+            Bytes::There(path, _) => {
+                let path = path.clone();
+                let read = tokio::task::spawn_blocking(move || folder::read(&path)).await;
+                let content = match read {
+                    Ok(content) => content?,
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                };
+                match content.bytes {
+                    Some(bytes) if content.sha256 == *sha256 => Ok(bytes.to_vec().into()),
+                    _ => Err(ReadError::Changing),
+                }
+            }
         }
     }
 
@@ -45,6 +61,7 @@ impl Bytes {
         match self {
             Bytes::Embedded(stock) => stock.size(),
             Bytes::Read(bytes) => bytes.len(),
+            Bytes::There(_, size) => *size,
         }
     }
 }
@@ -52,6 +69,9 @@ impl Bytes {
 /// Why a component cannot be installed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LoadFailure {
+    /// It is not there any more as it was.
+    #[error(transparent)]
+    Read(ReadError),
     /// The compiler's child said no, or died.
     #[error(transparent)]
     Compile(CompileFailure),
@@ -67,6 +87,7 @@ impl LoadFailure {
     /// Whether another try with the same bytes is worthwhile.
     pub(super) fn stage(&self) -> Stage {
         match self {
+            LoadFailure::Read(_) => Stage::Trouble,
             LoadFailure::Compile(failure) if !failure.is_final() => Stage::Trouble,
             _ => Stage::Load,
         }
@@ -74,7 +95,10 @@ impl LoadFailure {
 
     /// Whether the bytes may be the first half of something good.
     pub(super) fn may_be_half(&self) -> bool {
-        matches!(self, LoadFailure::Compile(CompileFailure::Refused(_)))
+        matches!(
+            self,
+            LoadFailure::Read(_) | LoadFailure::Compile(CompileFailure::Refused(_))
+        )
     }
 }
 
@@ -114,11 +138,10 @@ impl Loader {
         let component = match self.cached(candidate).await {
             Some(component) => component,
             None => {
-                let artefact = self
-                    .compiler
-                    .compile(&candidate.bytes.get())
-                    .await
-                    .map_err(LoadFailure::Compile)?;
+                let bytes = candidate.bytes.get(&candidate.sha256).await;
+                let bytes = bytes.map_err(LoadFailure::Read)?;
+                let artefact = self.compiler.compile(&bytes).await;
+                let artefact = artefact.map_err(LoadFailure::Compile)?;
                 compile_time = Some(started.elapsed());
                 self.link(candidate, Code::New(artefact))
                     .await

@@ -116,6 +116,8 @@ pub struct Reloader {
     publish: watch::Sender<Arc<Generation>>,
     watcher: Watcher,
     survey: Survey,
+    /// Why the plugin folder cannot be listed; none: it can.
+    unlisted: Option<String>,
     /// Why the configuration on disk does not hold.
     config_refused: Option<Arc<str>>,
     /// Files of that configuration: where its correction will show.
@@ -171,6 +173,7 @@ impl Reloader {
             publish,
             watcher: Watcher::new(),
             survey: Survey::default(),
+            unlisted: None,
             config_refused: None,
             config_files: Vec::new(),
             config_warnings: Vec::new(),
@@ -431,11 +434,27 @@ impl Reloader {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         self.survey = survey;
-        files
-            .inspect_err(|error| {
-                tracing::warn!(folder = %folder.display(), %error, "the plugin folder cannot be listed; what runs goes on");
-            })
-            .ok()
+        let before = self.unlisted.take();
+        match files {
+            Ok(files) => {
+                if before.is_some() {
+                    tracing::info!(folder = %folder.display(), "the plugin folder can be listed again");
+                }
+                Some(files)
+            }
+            Err(error) => {
+                let folder = folder.display();
+                let why = format!(
+                    "the plugin folder {folder} cannot be listed: {error}; what runs goes on"
+                );
+                // Once: where the log lies in a folder that is watched, each line of it is a reason to look.
+                if before.as_ref() != Some(&why) {
+                    tracing::warn!("{why}");
+                }
+                self.unlisted = Some(why);
+                None
+            }
+        }
     }
 
     /// Tries to make a generation of one configuration. The error is the configuration's fault.
@@ -522,7 +541,8 @@ impl Reloader {
     /// Meta-alerts as they follow from what is live.
     fn tell_conditions(&mut self, generation: &Generation) {
         let refused = self.config_refused.clone();
-        let now = notice::metas(generation, refused, self.watcher.degraded());
+        let blind = self.unlisted.clone().or_else(|| self.watcher.degraded());
+        let now = notice::metas(generation, refused, blind);
         self.untold.extend(self.metas.set(now));
     }
 

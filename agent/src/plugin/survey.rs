@@ -13,6 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Bytes of components that one look keeps in memory: the usual folder whole, and with it an eighth of what the
+/// service may have.
+const KEPT_BYTES_MAX: usize = 64 << 20;
+
 /// After a file that may be half-written was found: the pause before it is looked at once more, and
 /// then reported. Long enough for a slow copy's next block, short enough for a person who waits.
 pub(super) const SECOND_LOOK: Duration = Duration::from_secs(1);
@@ -115,13 +119,21 @@ impl Survey {
 
     /// Reads what changed in the folder. Blocks on the disk.
     pub(super) fn look(&self, folder: &Path) -> std::io::Result<BTreeMap<Arc<str>, Found>> {
+        let mut kept = 0;
         let look_at = |(name, path): (Arc<str>, PathBuf)| {
             let identity = folder::identify(&path);
             let settled = self.settled.get(&name);
             let known = settled
                 .filter(|(settled, _)| Some(*settled) == identity)
                 .map(|(_, sha256)| *sha256);
-            let content = known.is_none().then(|| folder::read(&path));
+            let mut content = known.is_none().then(|| folder::read(&path));
+            if let Some(Ok(content)) = &mut content {
+                kept += content.size;
+                // Those whose code is in the cache are not even needed.
+                if kept > KEPT_BYTES_MAX {
+                    content.bytes = None;
+                }
+            }
             let found = Found {
                 path,
                 content,
@@ -246,7 +258,10 @@ impl Survey {
             Some(Ok(content)) => Want::Load(Candidate {
                 name: name.clone(),
                 origin: Origin::DropIn(found.path.clone()),
-                bytes: Bytes::Read(content.bytes.clone()),
+                bytes: match &content.bytes {
+                    Some(bytes) => Bytes::Read(bytes.clone()),
+                    None => Bytes::There(found.path.clone(), content.size),
+                },
                 sha256,
                 stub_wasi,
             }),

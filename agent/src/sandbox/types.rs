@@ -382,7 +382,7 @@ pub struct Cost {
     pub bytes_out: u64,
     /// Requests and connections made.
     pub requests: u32,
-    /// Requests that a service answered, well or not.
+    /// Requests that a service answered, well or not, to the end or not.
     pub answers: u32,
     /// Refusals for want of a grant.
     pub refusals: u32,

@@ -4,6 +4,7 @@
 
 use crate::support::{Agent, Folder, command, guests, now, wait_for};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -304,6 +305,14 @@ verdicts = [{ breached = [], value = 2.0, limit = 1.0 }, "unknown"]
     assert!(said.contains("1 case, 1 failed"), "{said}");
     let none = String::from_utf8_lossy(&run("no-such").stderr).into_owned();
     assert!(none.contains("has no case called \"no-such\""), "{none}");
+    for text in [
+        &b"\xff"[..],
+        b"http = [{ body_file = \"gone\" }]\nexpect = {}",
+    ] {
+        fs::write(case.join("case.toml"), text).unwrap();
+        let said = String::from_utf8_lossy(&run("wrong").stderr).into_owned();
+        assert!(said.contains("testdata/wrong/"), "no file is named: {said}");
+    }
 }
 
 #[test]
@@ -349,6 +358,30 @@ fn what_an_agent_would_refuse_fails_the_check() {
         assert_eq!(code, Some(1), "{said}");
         println!("{teaches}: {said}");
     }
+}
+
+#[test]
+fn an_installation_that_no_agent_would_take_says_so() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/probe-0.1.wasm");
+    let folder = tempfile::tempdir().unwrap();
+    let install = |file: &Path| {
+        let mut command = command();
+        command.args(["plugin", "install", "--name", "probe-x", "--into"]);
+        let output = command.arg(folder.path()).arg(file).output().unwrap();
+        let all = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&all).into_owned()
+    };
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let said = install(&golden);
+    assert!(
+        said.contains("does not run yet: ") && said.contains("run: chmod go-w"),
+        "{said}"
+    );
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let said = install(&golden);
+    assert!(!said.contains("does not run yet"), "{said}");
+    let said = install(Path::new("notifier-slack"));
+    assert!(said.contains("notifier-slack is a stock plugin"), "{said}");
 }
 
 #[test]

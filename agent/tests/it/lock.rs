@@ -216,3 +216,25 @@ fn the_commands_write_compare_and_fail_closed() {
     let lock = fs::read_to_string(folder.path(LOCK_FILE)).unwrap();
     assert!(!lock.contains("[[plugin]]"), "{lock}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_folder_that_cannot_be_listed_is_told_and_what_runs_goes_on() {
+    let one = version(&threshold(), 1);
+    let bed = Bed::new(&rule("mine", "rule-mine", 90)).with_plugin("rule-mine", &one);
+    let mut bed = bed.start().await;
+    let (folder, away) = (bed.plugins(), bed.plugins().with_extension("away"));
+    fs::rename(&folder, &away).expect("renamed");
+    fs::write(&folder, "no folder").expect("written");
+    let summary = bed.until_condition("watchfire_watch_degraded", true).await;
+    assert!(
+        summary.contains("cannot be listed: Not a directory"),
+        "{summary}"
+    );
+    assert_eq!(bed.state_of("mine"), UseState::Running);
+    assert_eq!(bed.now().rules[0].sha256, sha256_of(&one), "it goes on");
+
+    fs::remove_file(&folder).expect("removed");
+    fs::rename(&away, &folder).expect("renamed");
+    bed.until_condition("watchfire_watch_degraded", false).await;
+    assert_eq!(bed.state_of("mine"), UseState::Running);
+}

@@ -18,6 +18,8 @@ mod hours;
 mod layering;
 mod lock;
 mod log_reader;
+mod long_answers;
+mod many_files;
 mod operators;
 mod outage;
 mod packs;

@@ -108,6 +108,14 @@ impl Request {
         self
     }
 
+    /// With only this much of a longer answer's body. Without, the host ends a request whose answer has more than 4 MiB
+    /// with [`Unavailable`](Error::Unavailable), whatever its status; so one that is sent for the status alone should say
+    /// how much of the body is worth reading.
+    #[must_use]
+    pub fn max_body(self, bytes: usize) -> Self {
+        self.extra("max_body", bytes.to_string())
+    }
+
     /// With one more thing that the host understands.
     #[must_use]
     pub fn extra(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {

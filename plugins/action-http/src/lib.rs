@@ -68,6 +68,8 @@ pub struct Call {
 
 /// Below the 30 s that a recovery has where the operator sets nothing.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of an answer that are read, and in which `expect.contains` is looked for; the status counts whatever follows.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// Most characters of an answer that an error repeats.
 const EXCERPT_MAX: usize = 200;
 /// What a body is where the operator sets nothing.
@@ -146,7 +148,9 @@ impl Call {
                 .keys()
                 .any(|own| own.eq_ignore_ascii_case(name))
         };
-        let mut request = http::Request::new(config.method.name(), url).timeout(timeout);
+        let mut request = http::Request::new(config.method.name(), url)
+            .timeout(timeout)
+            .max_body(ANSWER_BYTES_MAX);
         if !own("Idempotency-Key") {
             let key = format!("{}-{}-{attempt}", alert.fingerprint, alert.episode);
             request = request.header("Idempotency-Key", key);

@@ -26,6 +26,8 @@ pub struct Discord {
 
 /// Below the 15 s that a notifier has for everything.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of an answer that are read: the status says what became of the message, and more than this is no answer to it.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Longest wait that an answer can ask for, as in the SDK.
 const RETRY_AFTER_MAX: f64 = 3600.0;
 
@@ -58,6 +60,7 @@ impl Notifier for Discord {
             .header("Idempotency-Key", &notification.id)
             .json(&message)
             .timeout(self.config.timeout.map_or(TIMEOUT, |span| span.0))
+            .max_body(ANSWER_BYTES_MAX)
             .send()?;
         let wait = (response.status == 429).then(|| wait(&response)).flatten();
         let response = response.check().map_err(|error| match wait {

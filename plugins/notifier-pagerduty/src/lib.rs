@@ -35,6 +35,8 @@ pub struct PagerDuty {
 const URL: &str = "https://events.pagerduty.com/v2/enqueue";
 /// Below the 15 s that a notifier has for everything.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of an answer that are read: the status says what became of the message, and more than this is no answer to it.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// PagerDuty counts events by the minute and names no wait: trying sooner only counts against the key.
 const LIMITED_WAIT: Duration = Duration::from_secs(60);
 
@@ -79,6 +81,7 @@ impl Notifier for PagerDuty {
             .body(body)
             .fill_body()
             .timeout(self.config.timeout.map_or(TIMEOUT, |span| span.0))
+            .max_body(ANSWER_BYTES_MAX)
             .send()?;
         let limited = response.status == 429 && response.retry_after().is_none();
         let response = response.check().map_err(|error| match limited {

@@ -25,6 +25,8 @@ pub struct Slack {
 
 /// Below the 15 s that a notifier has for everything.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of an answer that are read: the status says what became of the message, and more than this is no answer to it.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 impl Notifier for Slack {
     type Config = Config;
@@ -45,6 +47,7 @@ impl Notifier for Slack {
             .header("Idempotency-Key", &notification.id)
             .json(&message::message(notification))
             .timeout(self.config.timeout.map_or(TIMEOUT, |span| span.0))
+            .max_body(ANSWER_BYTES_MAX)
             .send()?
             .check()?;
         Ok(Receipt::sent())

@@ -68,6 +68,8 @@ pub struct Webhook {
 
 /// Below the 15 s that a notifier has for everything.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of an answer that are read: the status says what became of the message, and more than this is no answer to it.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Where the signature goes.
 const SIGNATURE_HEADER: &str = "X-Watchfire-Signature";
 /// Where the time stands that was signed, in seconds since 1970: the receiver can refuse what is old.
@@ -149,7 +151,9 @@ impl Webhook {
                 .map(|(name, value)| (&**name, &**value)),
         );
         let timeout = config.timeout.map_or(TIMEOUT, |span| span.0);
-        let mut request = http::Request::new(config.method.name(), &config.url).timeout(timeout);
+        let mut request = http::Request::new(config.method.name(), &config.url)
+            .timeout(timeout)
+            .max_body(ANSWER_BYTES_MAX);
         for (name, value) in headers {
             request = request.header(name, value);
         }

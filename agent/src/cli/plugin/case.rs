@@ -7,7 +7,7 @@
 use super::expect::{Expect, Gave, compare_requests, verdict};
 use super::grant::{ID, resolve_over};
 use super::load::{self, Compiled};
-use super::project::KindName;
+use super::project::{KindName, text_of};
 use super::run::{alert, message};
 use super::serve::{Answer, Server, bind};
 use crate::error::Failure;
@@ -49,7 +49,7 @@ impl Case {
         };
         let file = folder.join("case.toml");
         if file.is_file() {
-            return Ok(Some(case(Text::Toml(std::fs::read_to_string(file)?))));
+            return Ok(Some(case(Text::Toml(text_of(&file)?))));
         }
         let json = |file: &str| {
             let text = std::fs::read_to_string(folder.join(file)).ok()?;
@@ -235,7 +235,7 @@ pub(super) async fn run(
     let mut written = case.written(&address)?;
     for answer in &mut written.http {
         let file = answer.body_file.as_ref().map(|file| case.folder.join(file));
-        answer.settle(file.map(std::fs::read_to_string).transpose()?);
+        answer.settle(file.map(|file| text_of(&file)).transpose()?);
     }
     let server = Server::start(listener, &written.http);
 

@@ -8,7 +8,7 @@ use crate::cli::screen::{Screen, bytes};
 use crate::cli::{ConfigArg, Global, client::Client};
 use crate::config::{self, Environment, Lock};
 use crate::error::Failure;
-use crate::plugin::folder::is_plugin_name;
+use crate::plugin::folder::{self, is_plugin_name};
 use crate::plugin::{hex, stock};
 use crate::sandbox::HostConfig;
 use crate::telemetry::printable;
@@ -51,7 +51,14 @@ pub(super) fn install(args: &Args, global: &Global) -> Result<(), Failure> {
             "{name:?} is no name of a plugin: write --name with lower-case letters, digits, '-' and '_'"
         )));
     }
-    let component = std::fs::read(&file)?;
+    // Without a file it was a stock plugin that was loaded.
+    let component = std::fs::read(&file).map_err(|error| match stock::find(&ready.name) {
+        Some(_) if !file.exists() => Failure::failed(format!(
+            "{} is a stock plugin: every agent has it, nothing is to be installed",
+            ready.name
+        )),
+        _ => Failure::failed(format!("cannot read {}: {error}", file.display())),
+    })?;
     let sha256 = <[u8; 32]>::from(Sha256::digest(&component));
     if hex(&sha256) != ready.sha256 {
         return Err(Failure::failed(format!(
@@ -66,8 +73,10 @@ pub(super) fn install(args: &Args, global: &Global) -> Result<(), Failure> {
     let target = folder.join(format!("{name}.wasm"));
     let before = std::fs::read(&target).ok();
     put(&folder, &name, &component)?;
-    // An agent with a lock goes on with what it had until the lock has this one.
+    // An agent with a lock goes on with what it had until the lock has this one, and takes nothing from a place
+    // that others can write.
     let refused = lock.and_then(|lock| lock.refusal(&name, &sha256));
+    let refused = refused.or_else(|| Some(folder::read(&target).err()?.to_string()));
     let screen = Screen::of_stdout(global.json);
     if global.json {
         return screen.print_json(&json!({ "name": name, "path": target, "sha256": ready.sha256, "replaced": before.is_some(), "refused": refused }));

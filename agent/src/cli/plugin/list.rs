@@ -77,13 +77,16 @@ fn render(plugins: &Value, screen: Screen) -> String {
 fn state(plugin: &Value) -> &'static str {
     if !plugin["quarantined"].is_null() {
         "quarantined"
+    } else if plugin["running"] == true {
+        if !plugin["rejected"].is_null() {
+            "running, file refused"
+        } else if plugin["file_removed"] == true {
+            "running, file removed"
+        } else {
+            "running"
+        }
     } else if !plugin["rejected"].is_null() {
         "rejected"
-    } else if plugin["running"] == true {
-        match plugin["file_removed"] == true {
-            true => "running, file removed",
-            false => "running",
-        }
     } else {
         "waiting"
     }
@@ -173,10 +176,13 @@ fn tell(plugin: &Value, burden: &Burden, notes: &mut String) {
         notes.push_str(&format!("{name}: {what}: {}\n", printable(why)));
     };
     if let Some(why) = plugin["rejected"]["reason"].as_str() {
-        let goes_on = if plugin["running"] == true {
-            "a newer file was refused, the version before goes on"
-        } else {
+        let goes_on = if plugin["running"] != true {
             "refused"
+        } else if plugin["rejected"]["sha256"] == plugin["sha256"] {
+            // The lock or a pin came later than the component.
+            "it may not serve any more, and does until the next restart"
+        } else {
+            "a newer file was refused, the version before goes on"
         };
         note(goes_on, why);
     }
@@ -271,11 +277,27 @@ mod tests {
         };
         assert_eq!(
             render(&json!([plugin]), Screen::plain()),
-            "PLUGIN   VERSION       KINDS  STATE     ORIGIN  CALLS  FAILED  TIME    CPU    MEMORY   SIZE     SHA256        USED BY\n\
-             probe-x  1.0\\u{1b}[0m  probe  rejected  stock   4      0       500 µs  25 µs  1.0 MiB  2.0 KiB  0123456789ab  x\n\n\
+            "PLUGIN   VERSION       KINDS  STATE                  ORIGIN  CALLS  FAILED  TIME    CPU    MEMORY   SIZE     SHA256        USED BY\n\
+             probe-x  1.0\\u{1b}[0m  probe  running, file refused  stock   4      0       500 µs  25 µs  1.0 MiB  2.0 KiB  0123456789ab  x\n\n\
              probe-x: a newer file was refused, the version before goes on: not a component\n"
         );
         assert_eq!(render(&json!([]), Screen::plain()), "no plugins\n");
+    }
+
+    #[test]
+    fn what_runs_and_may_not_any_more_is_seen() {
+        let plugin = PluginStatus {
+            rejected: Some(Rejection {
+                sha256: Some("0123456789abcdef".to_owned()),
+                reason: "it is not in watchfire.lock".to_owned(),
+                ..Rejection::default()
+            }),
+            ..plugin()
+        };
+        let text = render(&json!([plugin]), Screen::plain());
+        let note =
+            "\nprobe-x: it may not serve any more, and does until the next restart: it is not in";
+        assert!(text.contains(note), "{text}");
     }
 
     #[test]

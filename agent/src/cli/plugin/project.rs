@@ -101,7 +101,7 @@ impl Project {
         };
         let folder = folder.to_owned();
         if paper.is_file() {
-            let text = std::fs::read_to_string(&paper)?;
+            let text = text_of(&paper)?;
             let paper: Paper = toml::from_str(&text).map_err(|error| wrong(&paper, error))?;
             return Ok(Project {
                 folder,
@@ -111,7 +111,7 @@ impl Project {
             });
         }
         if manifest.is_file() {
-            let text = std::fs::read_to_string(&manifest)?;
+            let text = text_of(&manifest)?;
             let manifest: Manifest = toml::from_str(&text).map_err(|e| wrong(&manifest, e))?;
             return Ok(Project {
                 folder,
@@ -147,6 +147,12 @@ pub(super) fn component_of(path: &Path) -> Result<PathBuf, Failure> {
             path.display()
         )))
     }
+}
+
+/// The text of a file of a plugin's folder; an error names the file.
+pub(super) fn text_of(file: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(file)
+        .map_err(|error| Failure::failed(format!("{}: {error}", file.display())))
 }
 
 #[cfg(test)]

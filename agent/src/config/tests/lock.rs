@@ -106,6 +106,9 @@ fn it_is_part_of_the_configuration_beside_the_main_file() {
     assert_eq!(again.config.lock, with.lock, "the last good one has it too");
 
     let lock = folder.path().join("watchfire.lock");
+    std::fs::write(&lock, "").unwrap();
+    let emptied = loaded(&main).unwrap_err().mistakes;
+    assert_eq!(emptied[0].file, lock, "it is named, and not the main file");
     std::fs::remove_file(&lock).unwrap();
     std::os::unix::fs::symlink("/nowhere/watchfire.lock", &lock).unwrap();
     assert!(loaded(&main).is_err(), "a dangling link is no missing file");

@@ -52,8 +52,15 @@ pub struct Response {
     pub certificate_seconds_left: Option<i64>,
     /// `truncated` = `true`.
     pub extra: Vec<(String, String)>,
-    /// What went out, headers counted as text.
+}
+
+/// What became of a request, also of one that came to nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// What went out, headers counted as text; all of it where the connection failed later than at the dial.
     pub bytes_out: u64,
+    /// What the answer began with.
+    pub status: Option<u16>,
 }
 
 /// The clients of one use, made when first needed.
@@ -101,8 +108,14 @@ const FORBIDDEN: [&str; 12] = [
 ];
 
 impl Reach {
-    /// Sends one request. `limit` is what is left of the call; the answer or an error comes before it.
-    pub async fn http(&self, request: Request, limit: Duration) -> Result<Response, CallError> {
+    /// Sends one request, and notes how far it came. `limit` is what is left of the call; the answer or an error comes
+    /// before it.
+    pub async fn http(
+        &self,
+        request: Request,
+        limit: Duration,
+        sent: &mut Sent,
+    ) -> Result<Response, CallError> {
         let method = self.method(&request.method)?;
         let options = Options::read(&request.extra).map_err(|e| self.wrong(e))?;
         let (url, target, in_url) = self.destination(&request.url).await?;
@@ -144,18 +157,32 @@ impl Reach {
             .headers(headers)
             .body(body);
         let started = Instant::now();
-        let failed = |cause: Failure| self.http_failed(&method, &target, total, cause);
-        let answer = tokio::time::timeout(total, exchange(outgoing, options.body_bytes_max)).await;
-        let mut response = match answer {
-            Ok(answer) => answer.map_err(failed)?,
-            Err(_) => return Err(failed(Failure::Late)),
+        let status = &mut sent.status;
+        let cap = Cap {
+            bytes_max: options.body_bytes_max,
+            // A value that the cap would cut in two has to be read to its end to be found.
+            beyond: if secret_inside {
+                self.mask().longest()
+            } else {
+                0
+            },
         };
+        let exchanged = exchange(outgoing, cap, status);
+        let answer = tokio::time::timeout(total, exchanged).await;
+        let answer = answer.unwrap_or(Err(Failure::Late));
+        if !matches!(&answer, Err(Failure::Client(e)) if e.is_connect() || e.is_builder()) {
+            sent.bytes_out = bytes_out as u64;
+        }
+        let (mut response, open_end) = answer
+            .map_err(|cause| self.http_failed(&method, &target, total, sent.status, cause))?;
         response.elapsed = started.elapsed();
-        response.bytes_out = bytes_out as u64;
         if secret_inside {
             // A service that echoes the request must not hand the guest what the host put in.
             self.mask_response(&mut response);
         }
+        let certain = response.body.len().saturating_sub(open_end);
+        let given = cap.bytes_max.unwrap_or(BODY_BYTES_MAX);
+        response.body.truncate(certain.min(given));
         Ok(response)
     }
 
@@ -308,15 +335,17 @@ impl Reach {
         method: &reqwest::Method,
         target: &Target,
         total: Duration,
+        status: Option<u16>,
         cause: Failure,
     ) -> CallError {
+        let answered = status.map(|status| format!("answered {status}, but "));
+        let answered = answered.unwrap_or_default();
         // Scheme, host and port, never the path or the query: those hold tokens (Slack, Telegram, Discord).
-        let told = |what: String| format!("{method} {target}: {what}");
+        let told = |what: String| format!("{method} {target}: {answered}{what}");
         match cause {
             Failure::Late => self.unavailable(told(format!("no whole answer within {total:?}"))),
-            Failure::TooMuch(what) => {
-                CallError::Rejected(self.mask().apply(&told(what)).into_owned())
-            }
+            // Nobody refused anything: it may be the error page of a gateway that is gone a minute later.
+            Failure::TooMuch(what) => self.unavailable(told(what)),
             Failure::Client(error) => {
                 let error = error.without_url();
                 if let Some(unresolved) =
@@ -337,11 +366,13 @@ impl Reach {
     }
 
     fn mask_response(&self, response: &mut Response) {
-        if let Some(masked) = self.mask().apply_bytes(&response.body) {
+        if let Some(masked) = self.mask().whole(&response.body) {
             response.body = masked;
         }
-        for (_, value) in &mut response.headers {
-            *value = self.mask().apply(value).into_owned();
+        for text in response.headers.iter_mut().flat_map(|(k, v)| [k, v]) {
+            if let Some(masked) = self.mask().whole(text.as_bytes()) {
+                *text = String::from_utf8_lossy(&masked).into_owned();
+            }
         }
     }
 }
@@ -350,6 +381,15 @@ enum Failure {
     Late,
     TooMuch(String),
     Client(reqwest::Error),
+}
+
+/// How much of a body is read, and how much of that the guest gets.
+#[derive(Clone, Copy)]
+struct Cap {
+    /// None: the cap of the host, and more is an error.
+    bytes_max: Option<usize>,
+    /// Read behind it and taken off again.
+    beyond: usize,
 }
 
 struct Options {
@@ -382,11 +422,14 @@ impl Options {
     }
 }
 
+/// The answer, and how many bytes at the end of its body may be the beginning of a value.
 async fn exchange(
     request: reqwest::RequestBuilder,
-    body_bytes_max: Option<usize>,
-) -> Result<Response, Failure> {
+    cap: Cap,
+    status: &mut Option<u16>,
+) -> Result<(Response, usize), Failure> {
     let mut answer = request.send().await.map_err(Failure::Client)?;
+    *status = Some(answer.status().as_u16());
     let certificate = answer.extensions().get::<reqwest::tls::TlsInfo>();
     let certificate_seconds_left = certificate
         .and_then(|info| info.peer_certificate())
@@ -411,25 +454,33 @@ async fn exchange(
         certificate_seconds_left,
         ..Response::default()
     };
-    let cap = body_bytes_max.unwrap_or(BODY_BYTES_MAX);
+    let most = match cap.bytes_max {
+        Some(bytes) => bytes + cap.beyond,
+        None => BODY_BYTES_MAX,
+    };
+    let mut more = false;
     while let Some(chunk) = answer.chunk().await.map_err(Failure::Client)? {
-        let room = cap - response.body.len();
+        let room = most - response.body.len();
         response
             .body
             .extend_from_slice(&chunk[..chunk.len().min(room)]);
         if chunk.len() > room {
-            if body_bytes_max.is_none() {
+            if cap.bytes_max.is_none() {
                 return Err(Failure::TooMuch(format!(
                     "the answer's body has more than {BODY_BYTES_MAX} bytes"
                 )));
             }
-            response
-                .extra
-                .push(("truncated".to_owned(), "true".to_owned()));
+            more = true;
             break;
         }
     }
-    Ok(response)
+    let read = response.body.len();
+    if more || cap.bytes_max.is_some_and(|bytes| read > bytes) {
+        let truncated = ("truncated".to_owned(), "true".to_owned());
+        response.extra.push(truncated);
+    }
+    let open_end = if more { cap.beyond } else { 0 };
+    Ok((response, open_end))
 }
 
 fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
@@ -482,10 +533,12 @@ impl HostState {
             self.not_in_dry_run(&format!("a {} request", harmless(&request.method)))?;
         }
         self.cost.requests += 1;
-        let response = self.using.reach.http(request, self.left()).await?;
-        self.cost.bytes_out += response.bytes_out;
-        self.cost.answers += 1;
-        Ok(response)
+        let reach = Arc::clone(&self.using.reach);
+        let mut sent = Sent::default();
+        let response = reach.http(request, self.left(), &mut sent).await;
+        self.cost.bytes_out += sent.bytes_out;
+        self.cost.answers += u32::from(sent.status.is_some());
+        response
     }
 }
 

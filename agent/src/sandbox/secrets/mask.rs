@@ -83,15 +83,9 @@ impl Mask {
 
     /// The same for bytes; none: nothing had to be replaced.
     pub fn apply_bytes(&self, text: &[u8]) -> Option<Vec<u8>> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let mut masked: Option<Vec<u8>> = None;
-        for (_, value) in &known.values {
-            let current = masked.as_deref().unwrap_or(text);
-            if find(current, value).is_some() {
-                masked = Some(replace(current, value));
-            }
-        }
+        let mut masked = self.whole(text);
         if text.len() >= CUT_BYTES_MIN {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
             for (_, value) in &known.values {
                 let current = masked.as_deref().unwrap_or(text);
                 if let Some(without) = without_cut(current, value) {
@@ -100,6 +94,26 @@ impl Mask {
             }
         }
         masked
+    }
+
+    /// Replaces whole values only: for texts whose ends a guest can choose, who would learn by what becomes of an end
+    /// how far it is the beginning of a value. None: nothing had to be replaced.
+    pub fn whole(&self, text: &[u8]) -> Option<Vec<u8>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let mut masked: Option<Vec<u8>> = None;
+        for (_, value) in &known.values {
+            let current = masked.as_deref().unwrap_or(text);
+            if find(current, value).is_some() {
+                masked = Some(replace(current, value));
+            }
+        }
+        masked
+    }
+
+    /// Bytes of the longest value, in whatever form.
+    pub fn longest(&self) -> usize {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.values.first().map_or(0, |(_, value)| value.len())
     }
 
     /// An error with its texts masked.

@@ -1,7 +1,7 @@
 //! Requests.
 
 use super::*;
-use crate::sandbox::host::http::{BODY_BYTES_MAX, Request, Response};
+use crate::sandbox::host::http::{BODY_BYTES_MAX, Request, Response, Sent};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
@@ -72,7 +72,13 @@ pub(super) fn get(url: impl Into<String>) -> Request {
 }
 
 pub(super) async fn send(fixture: &Fixture, request: &Request) -> Result<Response, CallError> {
-    fixture.reach.http(request.clone(), LONG).await
+    send_noting(fixture, request).await.0
+}
+
+async fn send_noting(fixture: &Fixture, request: &Request) -> (Result<Response, CallError>, Sent) {
+    let mut sent = Sent::default();
+    let answer = fixture.reach.http(request.clone(), LONG, &mut sent).await;
+    (answer, sent)
 }
 
 #[tokio::test]
@@ -89,11 +95,13 @@ async fn a_granted_request_arrives_whole_and_so_does_its_answer() {
         body: b"body {{secret:x}}".to_vec(),
         ..Request::default()
     };
-    let response = send(&fixture, &request).await.expect("an answer");
+    let (response, sent) = send_noting(&fixture, &request).await;
+    let response = response.expect("an answer");
     assert_eq!(
         (response.status, response.body.as_slice()),
         (201, b"hi".as_slice())
     );
+    assert!(sent.bytes_out > 40 && sent.status == Some(201), "{sent:?}");
     let two: Vec<_> = response
         .headers
         .iter()
@@ -101,7 +109,7 @@ async fn a_granted_request_arrives_whole_and_so_does_its_answer() {
         .map(|(_, v)| v.as_str())
         .collect();
     assert_eq!(two, ["a", "b"]);
-    assert!(response.elapsed > Duration::ZERO && response.bytes_out > 40);
+    assert!(response.elapsed > Duration::ZERO);
     assert_eq!(response.certificate_seconds_left, None);
     let seen = server.seen.lock().expect("lock").concat();
     assert!(seen.starts_with("POST /a/b?c=d HTTP/1.1\r\n"), "{seen}");
@@ -281,10 +289,11 @@ async fn a_redirect_is_an_answer() {
 }
 
 #[tokio::test]
-async fn what_is_too_much_is_refused_or_cut() {
+async fn what_is_too_much_fails_or_is_cut() {
     let body = "x".repeat(BODY_BYTES_MAX + 1);
     let told = ok(&body);
-    let untold = format!("HTTP/1.1 200 OK\r\n\r\n{body}").into_bytes();
+    // The error page of a gateway, say: nobody refused the request for good.
+    let untold = format!("HTTP/1.1 502 Bad Gateway\r\n\r\n{body}").into_bytes();
     let headers = format!(
         "HTTP/1.1 200 OK\r\nx: {}\r\ncontent-length: 0\r\n\r\n",
         "y".repeat(40 << 10)
@@ -293,20 +302,27 @@ async fn what_is_too_much_is_refused_or_cut() {
     for (answer, want) in [
         (
             told.clone(),
-            "the answer's body has more than 4194304 bytes",
+            "answered 200, but the answer's body has more than 4194304 bytes",
         ),
-        (untold, "the answer's body has more than 4194304 bytes"),
-        (headers, "the answer's headers have more than 32768 bytes"),
+        (
+            untold,
+            "answered 502, but the answer's body has more than 4194304 bytes",
+        ),
+        (
+            headers,
+            "answered 200, but the answer's headers have more than 32768 bytes",
+        ),
     ] {
         let server = server(move |_| answer.clone()).await;
         let fixture = Setup::http(&["http://127.0.0.1:*"]).make();
-        let refused = send(&fixture, &get(format!("http://127.0.0.1:{}/", server.port)))
-            .await
-            .expect_err(want);
+        let request = get(format!("http://127.0.0.1:{}/", server.port));
+        let (failed, sent) = send_noting(&fixture, &request).await;
+        let failed = failed.expect_err(want);
         assert!(
-            matches!(&refused, CallError::Rejected(text) if text.ends_with(want)),
-            "{refused:?}"
+            is_unavailable(&failed) && failed.to_string().ends_with(want),
+            "{failed:?}"
         );
+        assert!(sent.bytes_out > 0 && sent.status.is_some(), "{sent:?}");
     }
     let server = server(move |_| told.clone()).await;
     let fixture = Setup::http(&["http://127.0.0.1:*"]).make();
@@ -354,8 +370,11 @@ async fn the_silent_and_the_slow_are_cut_off() {
         let fixture = Setup::http(&["http://127.0.0.1:*"]).make();
         let mut request = get(format!("http://127.0.0.1:{port}/"));
         request.timeout_ms = 150;
-        let late = send(&fixture, &request).await.expect_err("late");
-        let want = format!("GET http://127.0.0.1:{port}: no whole answer within 150ms");
+        let (late, sent) = send_noting(&fixture, &request).await;
+        let late = late.expect_err("late");
+        let answered = if drip { "answered 200, but " } else { "" };
+        let want = format!("GET http://127.0.0.1:{port}: {answered}no whole answer within 150ms");
+        assert_eq!(sent.status, drip.then_some(200));
         assert_eq!(
             late,
             CallError::Unavailable {
@@ -367,7 +386,7 @@ async fn the_silent_and_the_slow_are_cut_off() {
         request.timeout_ms = 60_000;
         let late = fixture
             .reach
-            .http(request, Duration::from_millis(50))
+            .http(request, Duration::from_millis(50), &mut Sent::default())
             .await
             .expect_err("late");
         assert!(late.to_string().ends_with("within 50ms"), "{late}");

@@ -176,6 +176,39 @@ async fn no_error_text_holds_a_secret() {
 }
 
 #[tokio::test]
+async fn no_cap_of_a_body_cuts_a_secret_out_of_its_mask() {
+    let answer = |body: &str| {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}", body.len());
+        format!("{head}\r\n\r\n{body}").into_bytes()
+    };
+    let value = "k3y-value-of-some-length";
+    let body = format!("one {value} and {value}");
+    // What a guest may see, whatever it asks for.
+    let masked = "one *** and ***";
+    let server = server(move |_| answer(&body)).await;
+    let fixture = Setup::http(&["http://127.0.0.1:*"])
+        .bind("key", "127.0.0.1", value)
+        .make();
+    for bytes in 0..80 {
+        let mut request = get(format!("http://127.0.0.1:{}/", server.port));
+        let secret = ("authorization".to_owned(), "{{secret:key}}".to_owned());
+        request.headers.push(secret);
+        request
+            .extra
+            .push(("max_body".to_owned(), bytes.to_string()));
+        let response = send(&fixture, &request).await.expect("an answer");
+        let seen = String::from_utf8(response.body).expect("text");
+        assert!(
+            masked.starts_with(&seen) && seen.len() <= bytes,
+            "{bytes}: {seen}"
+        );
+        let whole = bytes >= 4 + 2 * value.len() + 5;
+        assert_eq!(response.extra.is_empty(), whole, "{bytes}: {seen}");
+        assert!(!whole || seen == masked, "{bytes}: {seen}");
+    }
+}
+
+#[tokio::test]
 async fn an_echo_is_masked() {
     let server = server(|request| {
         let body = request.to_owned();

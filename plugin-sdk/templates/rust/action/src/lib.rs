@@ -50,6 +50,8 @@ impl Action for Drain {
             // A repeated attempt must not act twice on one request.
             .header("Idempotency-Key", format!("{}-{attempt}", alert.fingerprint))
             .json(&serde_json::json!({ "drain": what }))
+            // The status says what became of it, however much a proxy has to say besides.
+            .max_body(64 << 10)
             .send()?
             .check()?;
         Ok(Outcome::changed(format!("drained {what}")))

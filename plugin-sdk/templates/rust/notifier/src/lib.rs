@@ -40,6 +40,8 @@ impl Notifier for Chat {
             // The same over retries: the service can drop a duplicate by it.
             .header("Idempotency-Key", &notification.id)
             .json(&serde_json::json!({ "text": format!("{sign}: {}", notification.title) }))
+            // The status says what became of it, however much a proxy has to say besides.
+            .max_body(64 << 10)
             .send()?
             .check()?; // 2xx, or the error that tells the host whether to try again
         Ok(Receipt::from(
