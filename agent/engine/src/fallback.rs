@@ -24,7 +24,7 @@ impl Turn<'_> {
         if news.is_empty() {
             return;
         }
-        // Who hears that it flaps hears what it settles on, though it fires for nobody yet.
+        // Who hears that it flaps, and of nothing else, hears what it settles on; who heard of a fire hears its end.
         let flaps = item.notification.reason == Reason::FlapStart;
         for cover in news.iter().filter(|c| flaps || c.content.is_some()) {
             let told = self.told(&cover.rule, &cover.alert, &fallback);
@@ -32,7 +32,7 @@ impl Turn<'_> {
             if told.content.is_none() && !routed.iter().any(|(_, id)| *id == fallback) {
                 self.ends_only(&cover.rule, &cover.alert, &fallback);
             }
-            if flaps {
+            if flaps && told.content.is_none() {
                 self.hears_of_flapping(&cover.rule, &cover.alert, &fallback, true);
             }
         }
