@@ -19,6 +19,7 @@ use watchfire_engine::effect::AlertView;
 use watchfire_engine::input::CommandKind;
 use watchfire_engine::model::{Fingerprint, Labels, Severity, parse_duration};
 use watchfire_engine::policy::{RoutePolicy, RulePolicy};
+use watchfire_engine::silence::LENGTH_MAX;
 
 /// Series that an explanation shows for one input.
 const SAMPLES_MAX: usize = 20;
@@ -142,6 +143,11 @@ pub(super) async fn acknowledge(
         Ok(lasts) => lasts,
         Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("for: {error}")),
     };
+    // As for silences: one of no length is a slip, and one of many years is no promise that anybody can give.
+    if lasts.is_some_and(|lasts| lasts.is_zero() || lasts > LENGTH_MAX) {
+        let text = "for: an acknowledgement lasts more than 0s and at most 366d; without `for` it lasts until the alert gets worse or resolves";
+        return problem(StatusCode::BAD_REQUEST, text);
+    }
     let what = Order::Command(CommandKind::Acknowledge { alert, lasts });
     match order::give(&api, said.by.as_deref(), what).await {
         Ok(()) => Json(json!({ "done": true })).into_response(),

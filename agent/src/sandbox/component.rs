@@ -216,7 +216,15 @@ impl Component {
     }
 
     pub(super) fn wrong_kind(&self, kind: Kind) -> LoadError {
-        let is: Vec<&str> = self.0.kinds.iter().map(|kind| kind.name()).collect();
+        let is: Vec<String> = self
+            .0
+            .kinds
+            .iter()
+            .map(|kind| match kind {
+                Kind::Action => format!("an {}", kind.name()),
+                _ => format!("a {}", kind.name()),
+            })
+            .collect();
         LoadError::WrongKind {
             name: self.0.name.to_string(),
             kind,
@@ -271,7 +279,7 @@ pub(super) fn kinds(code: &Code) -> Result<Vec<Kind>, Refusal> {
         .collect();
     if kinds.is_empty() {
         return Err(Refusal(format!(
-            "is no plugin: it exports none of watchfire:plugin/probe, rule, notifier, action but {}",
+            "is no plugin: it exports none of watchfire:plugin/probe, rule, notifier, action; it exports {}",
             if exports.is_empty() {
                 "nothing".to_owned()
             } else {

@@ -83,7 +83,11 @@ async fn an_acknowledgement_says_who() {
         400
     );
     assert_eq!(send(&api, "POST", &path, r#"{"who": "anna"}"#).await.0, 400);
-    assert_eq!(send(&api, "POST", &path, r#"{"for": "soon"}"#).await.0, 400);
+    for lasts in ["soon", "0s", "367d"] {
+        let body = json!({ "for": lasts }).to_string();
+        let status = send(&api, "POST", &path, &body).await.0;
+        assert_eq!(status, 400, "{lasts}");
+    }
 }
 
 #[tokio::test]

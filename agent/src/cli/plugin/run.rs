@@ -158,7 +158,15 @@ async fn call(args: &Args, screen: Screen) -> Result<Vec<Call>, Failure> {
         Kind::Rule => {
             let rule = component.rule(settings)?;
             let names: Vec<String> = args.input.iter().map(|input| input.name.clone()).collect();
-            let needs = rule.configure(&names).await.map_err(wrong)?;
+            let needs = rule.configure(&names).await.map_err(|error| {
+                let mut failure = wrong(error);
+                if names.is_empty() {
+                    failure
+                        .text
+                        .push_str("; give the rule what it judges: --input NAME=VALUE");
+                }
+                failure
+            })?;
             let mut kept = Kept::default();
             for _ in 0..args.repeat {
                 calls.push(evaluate(&rule, &args.input, &needs, &mut kept).await);

@@ -35,7 +35,7 @@ async fn components_of_other_hosts_are_told_what_is_expected() {
             hand_made::text(
                 r#"(component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))"#,
             ),
-            "is no plugin: it exports none of watchfire:plugin/probe, rule, notifier, action but wasi:cli/run@0.2.0",
+            "is no plugin: it exports none of watchfire:plugin/probe, rule, notifier, action; it exports wasi:cli/run@0.2.0",
         ),
         (
             "a contract of the future",

@@ -32,7 +32,7 @@ async fn a_component_says_what_it_is_with_nothing_granted() {
     let wrong = component.rule(settings).unwrap_err();
     assert_eq!(
         wrong.to_string(),
-        "plugin 'hostile' is no rule: it is probe"
+        "plugin 'hostile' is no rule: it is a probe"
     );
 }
 
