@@ -1,7 +1,7 @@
 //! What is wrong or doubtful in a configuration, where, and what to write instead; and how it is printed.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Whether a finding keeps the configuration from being used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -39,6 +39,21 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// An error of a file as a whole; without help where `help` is empty.
+    pub(super) fn of_file(file: &Path, message: &str, help: &str) -> Box<Self> {
+        Box::new(Finding {
+            level: Level::Error,
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+            key: String::new(),
+            message: message.to_owned(),
+            help: (!help.is_empty()).then(|| help.to_owned()),
+            text: String::new(),
+            width: 0,
+        })
+    }
+
     /// `FILE:LINE:COLUMN`, or the file alone. Without control characters: a configuration may name any file.
     pub fn place(&self) -> String {
         let file = printable(&self.file.to_string_lossy());

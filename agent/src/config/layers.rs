@@ -4,10 +4,11 @@
 //! test's own tables over it, and with those of each reload in the place of what ran before. The same
 //! reader and the same checks as for the agent itself; places of mistakes are those in the files.
 
+use super::disk::read_text;
 use super::environment::Environment;
 use super::file::{Draft, Files, Place, Role, SourceFile};
 use super::finding::{Finding, Level};
-use super::load::{findings, gather, only_main, read_text};
+use super::load::{findings, gather, only_main};
 use super::model::{Config, Source};
 use super::read::{Join, Reader};
 use super::resolve::Simulated;

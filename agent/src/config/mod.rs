@@ -11,6 +11,7 @@
 
 mod calendar;
 mod diff;
+mod disk;
 mod environment;
 mod file;
 mod finding;

@@ -3,6 +3,7 @@
 
 use crate::common::*;
 use crate::hours::{check, give, on_call, rotation, round_at, said, schedule};
+use crate::silences::nightly;
 use std::time::Duration;
 use watchfire_engine::Policy;
 use watchfire_engine::input::{CommandKind, Input, Pushed, Silence};
@@ -47,11 +48,7 @@ fn a_recurring_silence_outlives_kills_and_follows_steps_of_the_clock() {
     let mut policy = policy();
     policy.calendar.schedules = vec![schedule("night", 30, 60)];
     let mut engine = Engine::new(policy);
-    let nightly = Silence {
-        schedule: Some("night".into()),
-        ..silence("n", 0, 1_000)
-    };
-    give(&mut engine, 0, nightly);
+    give(&mut engine, 0, nightly());
     check(
         &mut engine,
         &[(20, WARNING, &["fire default"]), (30, CRITICAL, &[])],

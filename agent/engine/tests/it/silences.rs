@@ -17,17 +17,21 @@ fn standing(engine: &Engine, id: &str, at: u64) -> Option<SilenceStanding> {
     Some(kept.standing(now(at).wall))
 }
 
+/// Mutes while the schedule `night` is open.
+pub(crate) fn nightly() -> Silence {
+    Silence {
+        schedule: Some("night".into()),
+        ..silence("n", 0, 1_000)
+    }
+}
+
 #[test]
 fn a_silence_recurs_by_its_schedule() {
     let mut policy = policy();
     policy.calendar.schedules = vec![schedule("night", 30, 60)];
     policy.procedures = vec![procedure(Mode::Auto)];
     let mut engine = Engine::new(policy);
-    let nightly = Silence {
-        schedule: Some("night".into()),
-        ..silence("n", 0, 1_000)
-    };
-    give(&mut engine, 0, nightly);
+    give(&mut engine, 0, nightly());
     check(
         &mut engine,
         &[
