@@ -9,7 +9,8 @@ use crate::gate;
 use crate::group::Group;
 use crate::input::Input;
 use crate::model::{
-    Fingerprint, Instance, Moment, NotifierId, Now, ProbeId, ProcedureId, RuleId, Severities,
+    ByFingerprint, Fingerprint, Instance, Moment, NotifierId, Now, ProbeId, ProcedureId, RuleId,
+    Severities,
 };
 use crate::outbox::{Slot, Subject};
 use crate::policy::{Policy, ProcedurePolicy};
@@ -17,7 +18,6 @@ use crate::recovery::Ledger;
 use crate::silence::KeptSilence;
 use crate::turn::Turn;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ pub struct State {
 /// All instances of one rule, or of one kind of meta-alert.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RuleState {
-    pub(crate) alerts: HashMap<Fingerprint, Alert, BuildHasherDefault<ByFingerprint>>,
+    pub(crate) alerts: ByFingerprint<Alert>,
     /// Instances that need a look beside their own observation, in the order of their labels.
     pub(crate) live: BTreeMap<crate::model::Labels, Fingerprint>,
     /// Failures of the component in a row.
@@ -84,24 +84,6 @@ pub(crate) struct RuleState {
     pub(crate) unsaved: BTreeSet<Fingerprint>,
     /// When that was.
     pub(crate) saved: Option<Moment>,
-}
-
-/// A fingerprint is a hash already: its low half serves as it is.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ByFingerprint(u64);
-
-impl Hasher for ByFingerprint {
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("a fingerprint is one number");
-    }
-
-    fn write_u128(&mut self, fingerprint: u128) {
-        self.0 = fingerprint as u64;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }
 
 /// One probe.
