@@ -9,6 +9,10 @@ use std::time::Duration;
 /// Host-wide starts are counted over this long.
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 
+/// What a procedure did is remembered for so long at least when its alert is gone, or it was removed itself: a table that a
+/// reload takes out and another brings back goes on where it was. Longer than most windows, and a bound for what is left behind.
+const KEPT: Duration = Duration::from_secs(24 * 3_600);
+
 /// What one procedure did for one alert.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Ledger {
@@ -86,6 +90,12 @@ impl Ledger {
             approved: false,
             waits: false,
         }
+    }
+
+    /// Nothing of it matters to an attempt at `now`: not even to one in `window`.
+    pub(crate) fn is_past(&self, window: Duration, now: Moment) -> bool {
+        let last = self.ended.max(self.starts.back().copied());
+        !self.running && last.is_none_or(|last| now.since(last) >= window.max(KEPT))
     }
 
     /// Starts in `(now - window, now]`.

@@ -2,7 +2,6 @@
 
 use crate::alert::Alert;
 use crate::amnesia::Amnesia;
-use crate::composite;
 use crate::delivery::{Key, changes_what_is_told};
 use crate::effect::{AlertView, Effects, Table};
 use crate::gate;
@@ -13,6 +12,7 @@ use crate::model::{
     Severities,
 };
 use crate::outbox::{Slot, Subject};
+use crate::persist::kept_whole;
 use crate::policy::{Policy, ProcedurePolicy};
 use crate::recovery::Ledger;
 use crate::silence::KeptSilence;
@@ -60,8 +60,8 @@ pub struct State {
     /// Ids of the configured rules in the order of the file, so that a reload ends those that it removes in
     /// that order.
     pub(crate) file_order: Vec<RuleId>,
-    /// Rules that composites stand on.
-    pub(crate) children: BTreeSet<RuleId>,
+    /// Rules whose healthy instances have rows, too ([`crate::persist::kept_whole`]).
+    pub(crate) kept_whole: BTreeSet<RuleId>,
 }
 
 /// All instances of one rule, or of one kind of meta-alert.
@@ -76,10 +76,10 @@ pub(crate) struct RuleState {
     pub(crate) fresh: bool,
     /// Instances that were restored and not observed since.
     pub(crate) unmet: BTreeSet<Fingerprint>,
-    /// For a dead-man verdict those count as observed at the restart; really nobody knows when they were.
-    pub(crate) counted_anew: bool,
     /// Its last round, as stored.
     pub(crate) observed: Option<Moment>,
+    /// When a dead-man rule's round was last written.
+    pub(crate) written: Option<Moment>,
     /// Instances whose memory changed since it was last written.
     pub(crate) unsaved: BTreeSet<Fingerprint>,
     /// When that was.
@@ -131,7 +131,7 @@ impl State {
             gates: BTreeMap::new(),
             unfit: BTreeSet::new(),
             file_order: policy.rules.iter().map(|rule| rule.id.clone()).collect(),
-            children: composite::children(policy),
+            kept_whole: kept_whole(policy),
         }
     }
 
