@@ -224,7 +224,7 @@ impl Turn<'_> {
                 self.announce(procedure, rule, alert, Reason::ApprovalWanted, &words);
             }
             Mode::Approve | Mode::Auto => {
-                let attempt = ledger.start(now);
+                let attempt = ledger.start(now, procedure.window);
                 self.state.host_starts.push_back(now);
                 self.dirty.ledgers.insert(key.clone());
                 self.dirty.engine = true;
