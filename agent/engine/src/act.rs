@@ -129,7 +129,7 @@ impl Turn<'_> {
         attempt: u32,
     ) {
         let words = format!(
-            "recovery {:?} gave up after {} attempts; nothing more is done by itself until the alert resolves, or until `POST /recovery/{}/reset`",
+            "recovery {:?} gave up after {} attempts; nothing more is done by itself until the alert resolves, or until `watchfire recovery reset {}`",
             procedure.id.as_str(),
             procedure.max_attempts,
             procedure.id
@@ -218,7 +218,7 @@ impl Turn<'_> {
                 }
                 ledger.waits = true;
                 self.dirty.ledgers.insert(key.clone());
-                let words = format!("it waits for `POST /recovery/{}/approve`", procedure.id);
+                let words = format!("it waits for `watchfire recovery approve {}`", procedure.id);
                 let step = ActionStep::ApprovalWanted;
                 self.told_action(procedure, rule, alert, next, step, &words);
                 self.announce(procedure, rule, alert, Reason::ApprovalWanted, &words);

@@ -83,7 +83,7 @@ impl Turn<'_> {
         let attempt = ledger.attempts + 1;
         self.dirty.ledgers.insert(key);
         let message = format!(
-            "held: the record of earlier attempts was lost; it may start one window after the loss, or after `POST /recovery/{}/reset`",
+            "held: the record of earlier attempts was lost; it may start one window after the loss, or after `watchfire recovery reset {}`",
             procedure.id
         );
         let what = Happening::Action {

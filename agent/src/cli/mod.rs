@@ -14,6 +14,7 @@ mod explain;
 mod find;
 mod incident;
 mod plugin;
+mod recovery;
 mod replay;
 mod run;
 mod screen;
@@ -58,6 +59,7 @@ impl Cli {
             Some(Command::Explain(args)) => Some(&args.config),
             Some(Command::Incident(args)) => Some(&args.config),
             Some(Command::Silence(command)) => Some(command.config()),
+            Some(Command::Recovery(command)) => Some(command.config()),
             Some(Command::Plugin(command)) => command.config(),
             Some(
                 Command::Completions(_)
@@ -121,6 +123,9 @@ enum Command {
     /// Silences: add, list, expire
     #[command(subcommand)]
     Silence(silence::Command),
+    /// Recovery procedures: what they wait for and did; pause, resume, approve, reset
+    #[command(subcommand)]
+    Recovery(recovery::Command),
     /// Why an alert is as it is, who heard of it and who did not
     Explain(explain::Args),
     /// Incidents: a list, or a document of one
@@ -155,6 +160,7 @@ pub fn main(run_agent: impl FnOnce(RunOptions) -> Result<(), Failure>) -> ExitCo
         Some(Command::Events(args)) => events::events(&args, &global),
         Some(Command::Ack(args)) => ack::ack(&args, &global),
         Some(Command::Silence(command)) => silence::silence(&command, &global),
+        Some(Command::Recovery(command)) => recovery::recovery(&command, &global),
         Some(Command::Explain(args)) => explain::explain(&args, &global),
         Some(Command::Incident(args)) => incident::incident(&args, &global),
         Some(Command::Plugin(command)) => plugin::plugin(command, &global),

@@ -2,6 +2,7 @@
 //! somebody else pushes in.
 
 use crate::configs::{QUEUE_RULE, hook, queue_probe};
+use crate::recovery::procedure;
 use crate::support::{Agent, Answer, Folder, Server, command, wait_for};
 use serde_json::Value;
 
@@ -264,4 +265,52 @@ fn a_lost_state_is_said_and_its_pages_keep_their_key() {
     assert_eq!(page["dedup_key"], first["dedup_key"], "services fold it");
     assert_ne!(page["id"], first["id"], "and it is another message");
     assert_eq!(agent.terminate(), Some(0));
+}
+
+#[test]
+fn an_operator_gives_leave_and_stops_everything() {
+    let source = Server::start(Answer::json(r#"{"queue": 250}"#));
+    let target = Server::start(Answer::json("{}"));
+    let parts = [
+        queue_probe(&source),
+        QUEUE_RULE.to_owned(),
+        procedure(&target, "approve"),
+    ];
+    let folder = Folder::new(&parts.concat());
+    let _agent = Agent::start(&folder);
+    let asks = || {
+        let shown = json(&folder, &["recovery", "status"]);
+        let waits = &shown["procedures"][0]["waiting_for_approval"];
+        (!waits.as_array()?.is_empty()).then_some(())
+    };
+    wait_for("the question", asks);
+    let shown = done(&folder, &["recovery", "status"]);
+    assert!(shown.contains("asks for leave: queue-long"), "{shown}");
+    let (code, _, words) = run(&folder, &["recovery", "approve", "drian"]);
+    assert_eq!(code, Some(1));
+    assert!(words.contains("no recovery is called \"drian\""), "{words}");
+    assert_eq!(target.received().len(), 0, "nothing runs before leave");
+
+    let shown = done(&folder, &["recovery", "pause"]);
+    assert!(shown.contains("`watchfire recovery resume`"), "{shown}");
+    assert!(done(&folder, &["recovery", "status"]).starts_with("paused: "));
+    done(&folder, &["recovery", "resume"]);
+    wait_for("the question", asks);
+    let shown = done(&folder, &["recovery", "approve", "drain"]);
+    assert!(
+        shown.starts_with("drain may start once for queue-long"),
+        "{shown}"
+    );
+    wait_for("the approved call", || target.received().first().cloned());
+    source.always(Answer::json(r#"{"queue": 3}"#));
+    wait_for("the end of the alert", || {
+        done(&folder, &["alerts"])
+            .starts_with("nothing fires")
+            .then_some(())
+    });
+    let (code, _, words) = run(&folder, &["recovery", "approve", "drain"]);
+    assert_eq!(code, Some(1));
+    assert!(words.contains("asks for nothing now"), "{words}");
+    let shown = done(&folder, &["recovery", "reset", "drain"]);
+    assert_eq!(shown, "drain has all its attempts again\n");
 }
