@@ -5,7 +5,7 @@ use crate::alert::Standing;
 use crate::effect::{Happening, Notification, Reason, Send};
 use crate::input::{DeliveryOutcome, DeliveryReport};
 use crate::metas::{is_meta, meta, meta_instance};
-use crate::model::{Fingerprint, NotifierId, RuleId, Severity};
+use crate::model::{Fingerprint, Moment, NotifierId, RuleId, Severity};
 use crate::outbox::{self, Cover, FEW, Item, Slot, Subject};
 use crate::policy::ProcedurePolicy;
 use crate::reconcile::Decision;
@@ -164,7 +164,7 @@ impl Turn<'_> {
         for cover in &covers {
             self.dirty.alerts.insert((cover.rule.clone(), cover.alert));
             if changes_what_is_told(reason) {
-                self.tell(notifier, cover);
+                self.tell(notifier, cover, notification.decided_at);
                 if let Some(undelivered) = self.undelivered.get_mut() {
                     undelivered.insert((notifier.clone(), cover.alert));
                 }
@@ -259,7 +259,7 @@ impl Turn<'_> {
     }
 
     /// What the notifier will know of the alert once the message arrives.
-    fn tell(&mut self, notifier: &NotifierId, cover: &Cover) {
+    fn tell(&mut self, notifier: &NotifierId, cover: &Cover, decided_at: Moment) {
         let Some(alert) = self.state.alert_mut(&cover.rule, &cover.alert) else {
             return;
         };
@@ -271,7 +271,9 @@ impl Turn<'_> {
             told.delivered_at = None;
             told.first_delivered_at = None;
         }
-        told.heard = begun;
+        // A copy for the fallback can come when the next episode has begun: it says nothing of that one.
+        let of_former = cover.content.is_none() && begun.is_some_and(|begun| decided_at < begun);
+        told.heard = if of_former { Some(decided_at) } else { begun };
         told.content = cover.content;
         told.withheld = None;
     }

@@ -52,7 +52,8 @@ impl Turn<'_> {
         let told = self.told(&cover.rule, &cover.alert, fallback);
         let alert = self.state.alert(&cover.rule, &cover.alert);
         let started = alert.and_then(|alert| alert.more.as_ref()?.started);
-        let heard = told.heard.is_some() && told.heard == started.map(|started| started.at);
+        let started = started.map(|started| started.at);
+        let heard = told.heard.is_some() && told.heard == started;
         if !changes_what_is_told(reason) {
             // That recovery gave up, or asks, is said by this message alone.
             return true;
@@ -80,8 +81,12 @@ impl Turn<'_> {
             }
             // It hears only what is dead elsewhere; one that hears the alert itself knows its state.
             Some(_) => told.ends_only || told.content != cover.content,
-            // Who heard of this episode hears of its end anyway.
-            None => !heard,
+            // Who heard of this episode hears of its end anyway; the end of a former one is told once.
+            None => {
+                let decided = item.notification.decided_at;
+                let of_former = started.is_some_and(|started| decided < started);
+                !heard && !(of_former && told.heard == Some(decided))
+            }
         }
     }
 }

@@ -360,8 +360,12 @@ impl Turn<'_> {
         let Some(state) = self.state.rules.get_mut(rule) else {
             return;
         };
-        let idle = state.alerts.get(fingerprint).is_some_and(Alert::is_idle);
-        if idle {
+        // What is said of it may be under way yet, and the fallback may have to be told.
+        let over = |alert: &Alert| {
+            let mut told = alert.more.iter().flat_map(|more| &more.told);
+            alert.is_idle() && told.next().is_none()
+        };
+        if state.alerts.get(fingerprint).is_some_and(over) {
             if let Some(alert) = state.alerts.remove(fingerprint) {
                 state.live.remove(&alert.instance.labels);
             }

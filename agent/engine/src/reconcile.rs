@@ -122,19 +122,23 @@ impl Turn<'_> {
         }
     }
 
-    /// Who hears that an alert flaps, or settled: everybody on an open route, and whoever heard of its
-    /// beginning. To the others a closed route keeps quiet; what it comes to is told when it opens.
+    /// Who hears that an alert flaps, or settled: everybody on an open route, whoever heard of its
+    /// beginning, and who hears of the alert though no route names him any more. To the others a closed route keeps quiet; what it comes to is told when it opens.
     pub(crate) fn flap_audience(
         &self,
         rule: &RuleId,
         fingerprint: &Fingerprint,
     ) -> Vec<NotifierId> {
         let heard = |id: &NotifierId| self.told(rule, fingerprint, id).flap;
+        let hears = |id: &NotifierId| {
+            let told = self.told(rule, fingerprint, id);
+            told.flap || (told.content.is_some() && !told.ends_only)
+        };
         let routed = self.routed(rule, fingerprint);
         let alert = self.state.alert(rule, fingerprint);
         let more = alert.and_then(|alert| alert.more.as_ref());
         let former = more.into_iter().flat_map(|more| more.told.keys());
-        let former = former.filter(|id| heard(id) && !routed.iter().any(|(_, r)| r == *id));
+        let former = former.filter(|id| hears(id) && !routed.iter().any(|(_, r)| r == *id));
         let now = routed.iter().filter(|(at, id)| {
             let route = self.policy.routes.get(*at);
             heard(id) || route.is_some_and(|route| self.closed(route).is_none())
