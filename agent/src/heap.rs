@@ -6,6 +6,7 @@
 //! of memory: 1.8 MiB.
 
 use crate::plugin::Generation;
+use crate::store::StateStore;
 use rustix::mm::Advice;
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,11 +17,15 @@ use tokio::sync::watch;
 /// 0.1 ms.
 const EVERY: Duration = Duration::from_secs(60);
 
+/// A disk that hangs holds up what the store keeps in memory, not the rest.
+const STORE_MAX: Duration = Duration::from_secs(5);
+
 /// Gives back now and then, for as long as it is polled: of code, what only bringing a generation up needed.
-pub(crate) async fn keep_lean(mut generation: watch::Receiver<Arc<Generation>>) {
+pub(crate) async fn keep_lean(mut generation: watch::Receiver<Arc<Generation>>, store: StateStore) {
     generation.mark_changed();
     loop {
         tokio::time::sleep(EVERY).await;
+        let _ = tokio::time::timeout(STORE_MAX, store.rest()).await;
         let changed = generation.has_changed().unwrap_or(false);
         let plugins = changed.then(|| generation.borrow_and_update().plugins.clone());
         // It may take some milliseconds per 100 MiB: not on a thread that others wait for.

@@ -153,7 +153,7 @@ pub(crate) struct Withheld {
 }
 
 /// Most of an alert's memory is empty most of the time; its row leaves that out.
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 

@@ -30,12 +30,7 @@ pub(super) struct Mirror {
 impl Mirror {
     /// Takes a commit in, its events aside.
     pub(super) fn apply(&mut self, commit: &Commit) {
-        for change in &commit.records {
-            match &change.body {
-                Some(body) => self.records.put(change.table, &change.key, body),
-                None => self.records.delete(change.table, &change.key),
-            }
-        }
+        self.records.apply(&commit.records);
         for (id, key, value) in &commit.plugin_state {
             let key = (id.clone(), key.clone());
             match value {
@@ -67,6 +62,12 @@ pub(super) fn apply(
     }
     put_meta(&tx, Some(&commit.clock), last_seq, None)?;
     tx.commit()
+}
+
+/// Lets go of the pages that the connection keeps in memory. They are read again when they are needed.
+pub(super) fn shrink(conn: &Connection) {
+    // Nothing but memory is at stake, and it says no error.
+    let _ = conn.execute_batch("PRAGMA shrink_memory");
 }
 
 /// Makes the file say what `mirror` says, and adds `events`; the events that are there stay.
@@ -121,11 +122,12 @@ pub(super) fn read(conn: &Connection) -> rusqlite::Result<Mirror> {
         while let Some(row) = rows.next()? {
             // One rotten row is not worth the others.
             match (text(row, 0), text(row, 1)) {
-                (Some(key), Some(body)) => mirror.records.put(table, &key, &body),
+                (Some(key), Some(body)) => mirror.records.push(table, &key, &body),
                 _ => unreadable += 1,
             }
         }
     }
+    mirror.records.sort();
     let mut select = conn.prepare("SELECT id, key, value FROM plugin_state")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
