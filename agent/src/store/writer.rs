@@ -203,6 +203,7 @@ impl Writer {
         if let Some(conn) = &self.disk {
             rows::shrink(conn);
         }
+        crate::heap::settle();
     }
 
     /// The handle, to break it.
