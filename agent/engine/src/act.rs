@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 impl Turn<'_> {
     /// The act part of a round: verification first, then new attempts, in the order of alerts.
     pub(crate) fn act_all(&mut self) {
+        self.forget_ledgers();
         let policy = self.policy;
         if policy.procedures.is_empty() {
             return;
@@ -30,6 +31,23 @@ impl Turn<'_> {
                 self.verify(procedure, &rule, &fingerprint);
                 self.attempt(procedure, &rule, &fingerprint);
             }
+        }
+    }
+
+    /// What was done for an alert that is no more, or by a procedure that was removed, counts until it is past.
+    fn forget_ledgers(&mut self) {
+        let procedures = &self.policy.procedures;
+        let past = self.state.ledgers.iter().filter(|(key, ledger)| {
+            let procedure = procedures.iter().find(|procedure| procedure.id == key.0);
+            let alert = self.state.alert(&ledger.rule, &key.1);
+            let window = procedure.map(|procedure| procedure.window);
+            (procedure.is_none() || alert.is_none())
+                && ledger.is_past(window.unwrap_or_default(), self.now.at)
+        });
+        let past: Vec<_> = past.map(|(key, _)| key.clone()).collect();
+        for key in past {
+            self.state.ledgers.remove(&key);
+            self.dirty.ledgers.insert(key);
         }
     }
 
@@ -206,7 +224,7 @@ impl Turn<'_> {
                 self.announce(procedure, rule, alert, Reason::ApprovalWanted, &words);
             }
             Mode::Approve | Mode::Auto => {
-                let attempt = ledger.start(now);
+                let attempt = ledger.start(now, procedure.window);
                 self.state.host_starts.push_back(now);
                 self.dirty.ledgers.insert(key.clone());
                 self.dirty.engine = true;
@@ -276,11 +294,6 @@ impl Turn<'_> {
                 message: words,
             },
         );
-        let mut known = self.policy.procedures.iter();
-        if !known.any(|procedure| procedure.id == key.0) {
-            // A reload removed it while this ran.
-            self.state.ledgers.remove(&key);
-        }
     }
 
     /// After a restart: what ran is lost, counts, and is judged like any other end.

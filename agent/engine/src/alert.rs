@@ -430,7 +430,7 @@ impl Alert {
             state: standing.name(),
             severity: standing.severity(),
             since: more.since,
-            stale: !more.meta && self.is_stale(now, stale_after),
+            stale: !more.meta && standing != Standing::Ok && self.is_stale(now, stale_after),
             flapping: more.flapping,
             acknowledged_by: more.acknowledged_by.as_deref().map(str::to_owned),
             muted_by: [more.muted_by(), more.closed_by()].concat(),
@@ -461,7 +461,11 @@ impl Alert {
     /// Of an idle one: lets go of what only its last episode needed. A storm of thousands leaves little behind.
     pub(crate) fn forget_episode(&mut self) {
         let Some(more) = &mut self.more else { return };
-        if more.buckets == Buckets::default() && !more.meta && more.external.is_none() {
+        if more.buckets == Buckets::default()
+            && !more.lagging
+            && !more.meta
+            && more.external.is_none()
+        {
             self.more = None;
         } else {
             more.told.clear();

@@ -95,14 +95,13 @@ impl Turn<'_> {
         };
         let stale_after = self.stale_after_of(rule);
         let mut known = true;
-        for (fingerprint, alert) in &state.alerts {
+        for alert in state.alerts.values() {
             let fires = alert.standing().severity().is_some();
             // What is gone is no alert.
             if alert.is_gone() {
                 continue;
             }
-            let unmet = state.counted_anew && state.unmet.contains(fingerprint);
-            let stale = unmet || alert.is_stale(self.now.at, stale_after);
+            let stale = alert.is_stale(self.now.at, stale_after);
             if fires && !stale {
                 return Some(true);
             }
@@ -112,14 +111,14 @@ impl Turn<'_> {
     }
 }
 
-/// The rules that composites stand on. Their healthy instances have rows too: after a restart one that does
-/// not answer is unknown, and not none at all.
-pub(crate) fn children(policy: &Policy) -> BTreeSet<RuleId> {
+/// The rules that composites stand on: after a restart an instance that does not answer is unknown to them, and
+/// not none at all.
+pub(crate) fn children(policy: &Policy) -> impl Iterator<Item = &RuleId> {
     let rules = policy.rules.iter().filter_map(|rule| match &rule.source {
         RuleSource::Composite { rules, .. } => Some(rules),
         _ => None,
     });
-    rules.flatten().cloned().collect()
+    rules.flatten()
 }
 
 /// All composites, children before those that stand on them, else in the order of the file.

@@ -517,6 +517,11 @@ impl Turn<'_> {
         };
         self.event(about, what);
         if item_is_meta(item) {
+            // Nothing is said of it by the same way, least of all that it is barred. But somebody hears that it began, and
+            // then by himself that it is over; of a begin that was overtaken nobody needs to hear the end (I2).
+            if item.covers.iter().any(|cover| cover.content.is_some()) {
+                self.stand_in(key, item);
+            }
             return;
         }
         let now = self.now.at;

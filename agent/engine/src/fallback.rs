@@ -18,7 +18,7 @@ impl Turn<'_> {
         let news: Vec<Cover> = item
             .covers
             .iter()
-            .filter(|cover| self.is_news(&fallback, cover, item.notification.reason))
+            .filter(|cover| self.is_news(&fallback, cover, item))
             .cloned()
             .collect();
         if news.is_empty() {
@@ -47,7 +47,8 @@ impl Turn<'_> {
     }
 
     /// Whether the fallback does not know by itself what the dead message says.
-    fn is_news(&self, fallback: &NotifierId, cover: &Cover, reason: Reason) -> bool {
+    fn is_news(&self, fallback: &NotifierId, cover: &Cover, item: &Item) -> bool {
+        let reason = item.notification.reason;
         let told = self.told(&cover.rule, &cover.alert, fallback);
         let alert = self.state.alert(&cover.rule, &cover.alert);
         let started = alert.and_then(|alert| alert.more.as_ref()?.started);
@@ -57,8 +58,18 @@ impl Turn<'_> {
             return true;
         }
         match cover.content {
-            // Once is enough, however many notifiers refuse it: two fires would break I1.
-            Some(_) if told.content == cover.content && states(reason) => false,
+            // Once is enough, however many notifiers refuse it: two fires would break I1. What was decided after its last
+            // copy is another change; what led to it was told elsewhere.
+            Some(_) if told.content == cover.content && states(reason) => {
+                let changes = match reason {
+                    Reason::Escalate | Reason::Deescalate => true,
+                    _ => cover.new,
+                };
+                let heard = told.delivered_at;
+                changes
+                    && heard.is_some_and(|heard| item.notification.decided_at > heard)
+                    && !self.is_undelivered(fallback, &cover.alert)
+            }
             // Who heard of the flapping hears by itself what it settled on.
             Some(_) if told.content == cover.content && reason == Reason::FlapStop => false,
             // Nor is a reminder repeated that it has, or is about to get, from another one.

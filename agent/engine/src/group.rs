@@ -2,14 +2,14 @@
 
 use crate::alert::Alert;
 use crate::effect::{AlertSnapshot, GroupSummary, Notification, Reason};
-use crate::model::{Fingerprint, Labels, Moment, NotifierId, RuleId, Severity};
+use crate::model::{ByFingerprint, Fingerprint, Labels, Moment, NotifierId, RuleId, Severity};
 use crate::outbox::{self, Cover, Subject};
 use crate::policy::RoutePolicy;
 use crate::reconcile::Named;
 use crate::turn::{Turn, is_due};
 use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Alerts in one message at most; the rest is counted.
@@ -376,7 +376,7 @@ impl Turn<'_> {
             }
         }
         // What is over in the order of the file, too.
-        let places: HashMap<Fingerprint, usize> = members
+        let places: ByFingerprint<usize> = members
             .iter()
             .map(|member| (member.fingerprint, member.place))
             .collect();

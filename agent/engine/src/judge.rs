@@ -25,6 +25,10 @@ const STALE_MIN: Duration = Duration::from_secs(10);
 /// A rule's memory that changed is written this often, and with every transition (decisions.md 22).
 const MEMORY_EVERY: Duration = Duration::from_secs(60);
 
+/// When a dead-man rule was last judged is written in each of its rounds, so that a kill takes nothing from what it counts. One
+/// that waits for longer than this can be a minute wrong, a tenth at most, and is written once a minute.
+const COARSE_FROM: Duration = Duration::from_secs(600);
+
 impl RuleState {
     /// Whether newcomers may be refused: then each of its instances has a row, a healthy one too.
     pub(crate) fn is_full(&self, rule: &RulePolicy) -> bool {
@@ -32,25 +36,14 @@ impl RuleState {
     }
 
     /// Whether healthy instances have rows, too: what is missed of them is written like that of others.
-    fn has_all_rows(&self, rule: &RulePolicy, children: &BTreeSet<RuleId>) -> bool {
-        rule.at_least.is_some() || children.contains(&rule.id) || self.is_full(rule)
+    fn has_all_rows(&self, rule: &RulePolicy, kept_whole: &BTreeSet<RuleId>) -> bool {
+        rule.at_least.is_some() || kept_whole.contains(&rule.id) || self.is_full(rule)
     }
 
     /// Whether the instance is one of those that count. One that is gone may still be remembered.
     fn has_place(&self, fingerprint: &Fingerprint) -> bool {
         let alert = self.alerts.get(fingerprint);
         alert.is_some_and(|alert| !alert.is_gone())
-    }
-
-    /// After a restart: when a healthy instance was last observed was not written down, so a dead-man rule
-    /// counts from now.
-    pub(crate) fn count_anew(&mut self, now: Moment) {
-        self.counted_anew = true;
-        for alert in self.alerts.values_mut() {
-            if alert.is_quiet() && alert.absences == 0 && alert.observed.is_some() {
-                alert.observed = Some(now);
-            }
-        }
     }
 
     /// It was observed since the restart.
@@ -181,6 +174,14 @@ impl Turn<'_> {
                 }
             }
         }
+        if let Some(absent) = rule.absent {
+            let exact = absent < COARSE_FROM;
+            let old = state.written.is_none_or(|at| now.since(at) >= MEMORY_EVERY);
+            if exact || old {
+                state.written = Some(now);
+                self.dirty.rounds.insert(rule.id.clone());
+            }
+        }
         state.observed = Some(now);
         let alerts = &state.alerts;
         state.unmet.retain(|f| alerts.contains_key(f));
@@ -208,7 +209,7 @@ impl Turn<'_> {
             let named = unsaved.into_iter().map(|f| (rule.id.clone(), f));
             self.dirty.alerts.extend(named);
         }
-        if self.state.children.contains(&rule.id) && self.dirty.rounds.contains(&rule.id) {
+        if self.state.kept_whole.contains(&rule.id) && self.dirty.rounds.contains(&rule.id) {
             self.note_lagging(&rule.id);
         }
     }
@@ -292,8 +293,8 @@ impl Turn<'_> {
             alert.absences = 0;
             let quiet = alert.is_quiet();
             let state = self.state.rules.get(&rule.id);
-            let has_row = |state: &RuleState| state.has_all_rows(rule, &self.state.children);
-            if !quiet || rule.absent.is_some() || state.is_some_and(has_row) {
+            let has_row = |state: &RuleState| state.has_all_rows(rule, &self.state.kept_whole);
+            if !quiet || state.is_some_and(has_row) {
                 self.dirty.alerts.insert((rule.id.clone(), *fingerprint));
             }
         }
@@ -336,7 +337,7 @@ impl Turn<'_> {
                 let gone = alert.absences >= gone_after;
                 let quiet = alert.is_quiet();
                 let state = self.state.rules.get(&rule.id);
-                let has_row = |state: &RuleState| state.has_all_rows(rule, &self.state.children);
+                let has_row = |state: &RuleState| state.has_all_rows(rule, &self.state.kept_whole);
                 let counts = !quiet || gone || state.is_some_and(has_row);
                 if gone {
                     self.change(&rule.id, fingerprint, "gone", |alert| {
@@ -412,7 +413,7 @@ impl Turn<'_> {
             // Who has a place keeps it over a restart.
             let all = state.alerts.keys().map(|f| (rule.id.clone(), *f));
             self.dirty.alerts.extend(all);
-        } else if self.state.children.contains(&rule.id) {
+        } else if self.state.kept_whole.contains(&rule.id) {
             let new = (rule.id.clone(), instance.fingerprint);
             self.dirty.alerts.insert(new);
         }

@@ -3,12 +3,12 @@
 
 use crate::alert::{Alert, Muted};
 use crate::effect::Happening;
-use crate::model::{Fingerprint, Labels, RuleId, Severity};
+use crate::model::{ByFingerprint, Fingerprint, Labels, RuleId, Severity};
 use crate::policy::{AlertMatcher, InhibitPolicy, RoutePolicy};
 use crate::reconcile::Named;
 use crate::turn::Turn;
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Begins the name of a mute that another alert is the reason of.
@@ -120,7 +120,7 @@ impl Turn<'_> {
             self.mute(rule, fingerprint, &sources);
         }
         let mut events = std::mem::take(&mut self.effects.events);
-        let rules: OnceCell<HashMap<Fingerprint, &RuleId>> = OnceCell::new();
+        let rules: OnceCell<ByFingerprint<&RuleId>> = OnceCell::new();
         for event in &mut events {
             if let (Happening::Transition { suppressed_by, .. }, Some(fingerprint)) =
                 (&mut event.what, event.fingerprint)

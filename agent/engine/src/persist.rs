@@ -5,6 +5,7 @@
 
 use crate::alert::{Alert, Counts, More, is_default};
 use crate::amnesia::Amnesia;
+use crate::composite;
 use crate::effect::{Effects, Happening, Reason, RecordChange, Table};
 use crate::group::Group;
 use crate::machine::Phase;
@@ -71,6 +72,17 @@ struct EngineRecord {
     amnesia: Option<Amnesia>,
 }
 
+/// Rules whose healthy instances have rows, too: those that composites stand on, and dead-man rules, of which a
+/// restart must know when each instance was last seen.
+pub(crate) fn kept_whole(policy: &Policy) -> BTreeSet<RuleId> {
+    let dead_man = policy.rules.iter().filter(|rule| rule.absent.is_some());
+    let dead_man = dead_man.map(|rule| &rule.id);
+    composite::children(policy)
+        .chain(dead_man)
+        .cloned()
+        .collect()
+}
+
 impl Turn<'_> {
     /// Turns everything that changed into records.
     pub(crate) fn write(&mut self) {
@@ -90,7 +102,7 @@ impl Turn<'_> {
             let counting = self.policy.rules.iter();
             let counting = counting.filter(|rule| rule.at_least.is_some());
             let counting = counting.map(|rule| &rule.id);
-            full.chain(&self.state.children).chain(counting).collect()
+            full.chain(&self.state.kept_whole).chain(counting).collect()
         };
         for (rule, fingerprint) in &dirty.alerts {
             let alert = self.state.alert(rule, fingerprint);
@@ -146,7 +158,7 @@ impl Turn<'_> {
             let key = format!("{ROUND}{rule}");
             let mut rules = self.policy.rules.iter();
             let counts = rules.any(|policy| policy.id == *rule && policy.at_least.is_some())
-                || self.state.children.contains(rule);
+                || self.state.kept_whole.contains(rule);
             let busy = busy.or(state.filter(|_| counts));
             if let Some(observed) = busy.and_then(|state| state.observed) {
                 put(Table::Engine, key, json(&observed));
@@ -247,10 +259,7 @@ impl State {
             state.take_round(&rule, at, counts.and_then(|policy| policy.at_least));
         }
         for rule in &policy.rules {
-            let known = state.rules.entry(rule.id.clone()).or_default();
-            if rule.absent.is_some() {
-                known.count_anew(now.at);
-            }
+            state.rules.entry(rule.id.clone()).or_default();
         }
         let mut turn = Turn::new(&mut state, policy, now);
         // What an operator did during the outage comes before the retries of this instant.
@@ -324,7 +333,7 @@ impl State {
 
     /// Alerts that were observed in their rule's last round have no row of their own for it.
     fn take_round(&mut self, rule: &RuleId, at: Moment, at_least: Option<AtLeast>) {
-        let child = self.children.contains(rule);
+        let whole = self.kept_whole.contains(rule);
         let Some(state) = self.rules.get_mut(rule) else {
             return;
         };
@@ -333,7 +342,7 @@ impl State {
                 more.buckets.recall(at_least, self.born, at);
             }
             let lagging = alert.more.as_ref().is_some_and(|more| more.lagging);
-            if !lagging && (child || !alert.is_quiet()) {
+            if !lagging && (whole || !alert.is_quiet()) {
                 alert.observed = alert.observed.max(Some(at));
             }
         }

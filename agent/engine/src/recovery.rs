@@ -9,6 +9,10 @@ use std::time::Duration;
 /// Host-wide starts are counted over this long.
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 
+/// What a procedure did is remembered for so long at least when its alert is gone, or it was removed itself: a table that a
+/// reload takes out and another brings back goes on where it was. Longer than most windows, and a bound for what is left behind.
+const KEPT: Duration = Duration::from_secs(24 * 3_600);
+
 /// What one procedure did for one alert.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Ledger {
@@ -20,7 +24,7 @@ pub(crate) struct Ledger {
     pub(crate) name: String,
     /// Attempts over the alert's life.
     pub(crate) attempts: u32,
-    /// Starts within the window.
+    /// Starts within the window, or the last day.
     pub(crate) starts: VecDeque<Moment>,
     /// An attempt is under way.
     pub(crate) running: bool,
@@ -88,16 +92,17 @@ impl Ledger {
         }
     }
 
+    /// Nothing of it matters to an attempt at `now`: not even to one in `window`.
+    pub(crate) fn is_past(&self, window: Duration, now: Moment) -> bool {
+        let last = self.ended.max(self.starts.back().copied());
+        !self.running && last.is_none_or(|last| now.since(last) >= window.max(KEPT))
+    }
+
     /// Starts in `(now - window, now]`.
-    pub(crate) fn within(&mut self, window: Duration, now: Moment) -> u32 {
-        while self
-            .starts
-            .front()
-            .is_some_and(|first| now.since(*first) >= window)
-        {
-            self.starts.pop_front();
-        }
-        u32::try_from(self.starts.len()).unwrap_or(u32::MAX)
+    pub(crate) fn within(&self, window: Duration, now: Moment) -> u32 {
+        let starts = self.starts.iter().rev();
+        let within = starts.take_while(|start| now.since(**start) < window);
+        u32::try_from(within.count()).unwrap_or(u32::MAX)
     }
 
     /// Whether the ended attempt is to be judged now, and how: true, it helped.
@@ -108,7 +113,7 @@ impl Ledger {
     }
 
     /// The alert's own conditions, in the order of the specification.
-    pub(crate) fn plan(&mut self, policy: &ProcedurePolicy, scene: &Scene) -> Plan {
+    pub(crate) fn plan(&self, policy: &ProcedurePolicy, scene: &Scene) -> Plan {
         let waited = scene
             .started
             .is_some_and(|start| scene.now.since(start) >= policy.after);
@@ -120,7 +125,7 @@ impl Ledger {
         let started = self.within(policy.window, scene.now);
         let cooled = self
             .ended
-            .is_none_or(|end| scene.now.since(end) >= self.cooldown(policy));
+            .is_none_or(|end| scene.now.since(end) >= cooldown(policy, started));
         if !cooled {
             return Plan::Wait;
         }
@@ -130,16 +135,12 @@ impl Ledger {
         Plan::Ready
     }
 
-    /// Grows with each attempt of the window where the procedure says so.
-    fn cooldown(&self, policy: &ProcedurePolicy) -> Duration {
-        let further = i32::try_from(self.starts.len().saturating_sub(1)).unwrap_or(i32::MAX);
-        let factor = policy.backoff.max(1.0).powi(further);
-        Duration::try_from_secs_f64(policy.cooldown.as_secs_f64() * factor).unwrap_or(Duration::MAX)
-    }
-
     /// The attempt starts.
-    pub(crate) fn start(&mut self, now: Moment) -> u32 {
+    pub(crate) fn start(&mut self, now: Moment, window: Duration) -> u32 {
         self.attempts += 1;
+        // A reload may make the window longer: it finds what was done within a day.
+        self.starts
+            .retain(|start| now.since(*start) < window.max(KEPT));
         self.starts.push_back(now);
         self.running = true;
         self.approved = false;
@@ -161,4 +162,11 @@ impl Ledger {
         self.waits = false;
         self.said_for = None;
     }
+}
+
+/// Grows with each attempt of the window where the procedure says so.
+fn cooldown(policy: &ProcedurePolicy, attempts: u32) -> Duration {
+    let further = i32::try_from(attempts.saturating_sub(1)).unwrap_or(i32::MAX);
+    let factor = policy.backoff.max(1.0).powi(further);
+    Duration::try_from_secs_f64(policy.cooldown.as_secs_f64() * factor).unwrap_or(Duration::MAX)
 }

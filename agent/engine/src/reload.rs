@@ -1,12 +1,12 @@
 //! A new policy: what it no longer names ends (alerting.md 1.4, decisions.md 15).
 
 use crate::alert::Alert;
-use crate::composite;
 use crate::effect::Reason;
 use crate::group::Group;
 use crate::metas::{is_meta, meta};
 use crate::model::{Fingerprint, Instance, NotifierId, ProcedureId, RuleId, Severity};
 use crate::outbox::Subject;
+use crate::persist::kept_whole;
 use crate::reconcile::Decision;
 use crate::turn::Turn;
 use std::collections::BTreeSet;
@@ -59,24 +59,21 @@ impl Turn<'_> {
             .iter()
             .map(|procedure| &procedure.id)
             .collect();
-        let ledgers = self.state.ledgers.iter();
-        let dropped = ledgers.filter(|((procedure, _), ledger)| {
-            // What runs ends by itself, and its end is told.
-            !procedures.contains(procedure) && !ledger.running
-        });
-        let dropped: Vec<(ProcedureId, Fingerprint)> =
-            dropped.map(|(key, _)| key.clone()).collect();
-        for key in dropped {
-            self.state.ledgers.remove(&key);
-            self.dirty.ledgers.insert(key);
+        // What a removed procedure did still counts if it comes back; what it asked for is no question any more.
+        for (key, ledger) in &mut self.state.ledgers {
+            if !procedures.contains(&key.0) && (ledger.waits || ledger.approved) {
+                ledger.waits = false;
+                ledger.approved = false;
+                self.dirty.ledgers.insert(key.clone());
+            }
         }
-        let children = composite::children(self.policy);
-        for id in children.difference(&self.state.children) {
+        let kept_whole = kept_whole(self.policy);
+        for id in kept_whole.difference(&self.state.kept_whole) {
             let alerts = self.state.rules.get(id).into_iter();
             let alerts = alerts.flat_map(|rule| rule.alerts.keys());
             self.dirty.alerts.extend(alerts.map(|f| (id.clone(), *f)));
         }
-        self.state.children = children;
+        self.state.kept_whole = kept_whole;
         for rule in &self.policy.rules {
             // Who has a place keeps it over a restart, now that newcomers may be refused.
             if let Some(state) = self.state.rules.get(&rule.id)

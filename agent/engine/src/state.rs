@@ -2,22 +2,22 @@
 
 use crate::alert::Alert;
 use crate::amnesia::Amnesia;
-use crate::composite;
 use crate::delivery::{Key, changes_what_is_told};
 use crate::effect::{AlertView, Effects, Table};
 use crate::gate;
 use crate::group::Group;
 use crate::input::Input;
 use crate::model::{
-    Fingerprint, Instance, Moment, NotifierId, Now, ProbeId, ProcedureId, RuleId, Severities,
+    ByFingerprint, Fingerprint, Instance, Moment, NotifierId, Now, ProbeId, ProcedureId, RuleId,
+    Severities,
 };
 use crate::outbox::{Slot, Subject};
+use crate::persist::kept_whole;
 use crate::policy::{Policy, ProcedurePolicy};
 use crate::recovery::Ledger;
 use crate::silence::KeptSilence;
 use crate::turn::Turn;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,14 +60,14 @@ pub struct State {
     /// Ids of the configured rules in the order of the file, so that a reload ends those that it removes in
     /// that order.
     pub(crate) file_order: Vec<RuleId>,
-    /// Rules that composites stand on.
-    pub(crate) children: BTreeSet<RuleId>,
+    /// Rules whose healthy instances have rows, too ([`crate::persist::kept_whole`]).
+    pub(crate) kept_whole: BTreeSet<RuleId>,
 }
 
 /// All instances of one rule, or of one kind of meta-alert.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RuleState {
-    pub(crate) alerts: HashMap<Fingerprint, Alert, BuildHasherDefault<ByFingerprint>>,
+    pub(crate) alerts: ByFingerprint<Alert>,
     /// Instances that need a look beside their own observation, in the order of their labels.
     pub(crate) live: BTreeMap<crate::model::Labels, Fingerprint>,
     /// Failures of the component in a row.
@@ -76,32 +76,14 @@ pub(crate) struct RuleState {
     pub(crate) fresh: bool,
     /// Instances that were restored and not observed since.
     pub(crate) unmet: BTreeSet<Fingerprint>,
-    /// For a dead-man verdict those count as observed at the restart; really nobody knows when they were.
-    pub(crate) counted_anew: bool,
     /// Its last round, as stored.
     pub(crate) observed: Option<Moment>,
+    /// When a dead-man rule's round was last written.
+    pub(crate) written: Option<Moment>,
     /// Instances whose memory changed since it was last written.
     pub(crate) unsaved: BTreeSet<Fingerprint>,
     /// When that was.
     pub(crate) saved: Option<Moment>,
-}
-
-/// A fingerprint is a hash already: its low half serves as it is.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ByFingerprint(u64);
-
-impl Hasher for ByFingerprint {
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("a fingerprint is one number");
-    }
-
-    fn write_u128(&mut self, fingerprint: u128) {
-        self.0 = fingerprint as u64;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }
 
 /// One probe.
@@ -149,7 +131,7 @@ impl State {
             gates: BTreeMap::new(),
             unfit: BTreeSet::new(),
             file_order: policy.rules.iter().map(|rule| rule.id.clone()).collect(),
-            children: composite::children(policy),
+            kept_whole: kept_whole(policy),
         }
     }
 

@@ -137,6 +137,10 @@ impl<'a> Turn<'a> {
             probe.good = self.now.at;
         }
         if unsure {
+            // Also of a rule that was not judged yet.
+            for rule in &self.policy.rules {
+                self.state.rules.entry(rule.id.clone()).or_default();
+            }
             for rule in self.state.rules.values_mut() {
                 rule.fresh = true;
             }

@@ -329,10 +329,12 @@ impl World {
             return;
         }
         let mut entry = self.send(&send);
-        let meta = is_meta(&send);
+        // The timeline has a line of its own for what would start if somebody allowed it, whoever is asked.
+        let asks = send.notification.reason == Reason::ApprovalWanted;
+        let plain = is_meta(&send) || asks;
         let answers = self.answers.get_mut(send.notifier.as_str());
         let mut outcome = DeliveryOutcome::Accepted { remote_id: None };
-        if let Some(answers) = answers.filter(|_| !meta) {
+        if let Some(answers) = answers.filter(|_| !plain) {
             let reply = answers.pop_front().unwrap_or(Reply {
                 status: 200,
                 retry_after: None,
@@ -343,7 +345,9 @@ impl World {
             entry.status = Some(reply.status);
             outcome = outcome_of(reply);
         }
-        self.entries.push(entry);
+        if !asks {
+            self.entries.push(entry);
+        }
         if let Some((_, until)) = self.crash.take() {
             self.dead_until = Some(until);
             return;
@@ -393,7 +397,6 @@ impl World {
                 "group"
             }
             Reason::Exhausted => "exhausted",
-            Reason::ApprovalWanted => "approval_wanted",
             _ => with_severity.unwrap_or_default(),
         };
         if notification.late {
@@ -447,16 +450,14 @@ impl World {
                         entry.ok = Some(*step == ActionStep::VerifiedOk);
                         "action_verify"
                     }
-                    ActionStep::Exhausted | ActionStep::WouldStart => {
+                    ActionStep::Exhausted | ActionStep::WouldStart | ActionStep::ApprovalWanted => {
                         entry.attempt = None;
                         match step {
                             ActionStep::Exhausted => "action_exhausted",
                             _ => "action_would_start",
                         }
                     }
-                    ActionStep::ApprovalWanted | ActionStep::Lost | ActionStep::Held => {
-                        return None;
-                    }
+                    ActionStep::Lost | ActionStep::Held => return None,
                 }
             }
             _ => return None,

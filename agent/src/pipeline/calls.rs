@@ -5,9 +5,8 @@ use super::inputs::Columns;
 use super::remembered::Remembered;
 use crate::plugin::LiveRule;
 use crate::sandbox::types::{self, CallError, Needs, Verdicts};
-use std::collections::HashMap;
 use watchfire_engine::input::Observation;
-use watchfire_engine::model::{Fingerprint, Now, Severities};
+use watchfire_engine::model::{ByFingerprint, Now, Severities};
 
 /// Instances in one guest call. Bounds what crosses the boundary at once (4 MiB of hostcall fuel)
 /// with room for labels of 400 bytes an instance.
@@ -35,7 +34,7 @@ pub(super) async fn all_of(
     live: &LiveRule,
     memory: &Remembered,
     columns: &Columns,
-    firing: Option<&HashMap<Fingerprint, Severities>>,
+    firing: Option<&ByFingerprint<Severities>>,
     at: Now,
 ) -> Result<Verdicts, CallError> {
     let a_call = instances_a_call(&live.needs, columns);
@@ -74,7 +73,7 @@ fn batch_of(
     needs: &Needs,
     memory: &Remembered,
     columns: &Columns,
-    firing: Option<&HashMap<Fingerprint, Severities>>,
+    firing: Option<&ByFingerprint<Severities>>,
     at: Now,
     part: std::ops::Range<usize>,
 ) -> types::Batch {
@@ -127,7 +126,13 @@ fn batch_of(
 }
 
 pub(super) fn observations(columns: Columns, verdicts: Verdicts) -> Vec<Observation> {
-    let mut notes: HashMap<u32, String> = verdicts.notes.into_iter().collect();
+    let mut notes = vec![None; columns.instances.len()];
+    for (at, note) in verdicts.notes {
+        if let Some(place) = notes.get_mut(at as usize) {
+            *place = Some(note.into());
+        }
+    }
+    let mut notes = notes.into_iter();
     let mut memory = verdicts.memory.into_iter();
     columns
         .instances
@@ -140,10 +145,7 @@ pub(super) fn observations(columns: Columns, verdicts: Verdicts) -> Vec<Observat
             breached: verdicts.breached.get(at).copied().flatten(),
             value: verdicts.values.get(at).copied().unwrap_or(f64::NAN),
             limit: verdicts.limits.get(at).copied().unwrap_or(f64::NAN),
-            note: u32::try_from(at)
-                .ok()
-                .and_then(|at| notes.remove(&at))
-                .map(Into::into),
+            note: notes.next().flatten(),
             memory: memory.next().filter(|m| !m.is_empty()).map(Into::into),
         })
         .collect()

@@ -117,10 +117,9 @@ impl RuleInputs {
         if self.plan.is_empty() {
             return ran.values().max().copied();
         }
+        let mut ran = Ran::new(ran);
         let ids = self.selections.iter().flat_map(|ids| ids.iter());
-        ids.filter_map(|id| ran.get(history.probe(*id)?))
-            .max()
-            .copied()
+        ids.filter_map(|id| ran.every(history.probe(*id)?)).max()
     }
 
     /// Whether a series of the instance is known.
@@ -145,14 +144,12 @@ impl RuleInputs {
             ..Columns::default()
         };
         let mut scratch = Vec::new();
+        let mut ran = Ran::new(ran);
         for place in &self.plan {
-            let every = place
-                .series
-                .iter()
-                .flatten()
-                .filter_map(|id| ran.get(history.probe(*id)?));
-            let Some(every) = every.max() else { continue };
-            let stale = stale_after(*every);
+            let ids = place.series.iter().flatten();
+            let every = ids.filter_map(|id| ran.every(history.probe(*id)?)).max();
+            let Some(every) = every else { continue };
+            let stale = stale_after(every);
             let mut first = f64::NAN;
             for (at_input, (input, ids)) in self.inputs.iter().zip(&place.series).enumerate() {
                 let window = Window {
@@ -175,6 +172,30 @@ impl RuleInputs {
             columns.seen.push(seen(&place.series, history, first));
         }
         columns
+    }
+}
+
+/// The probes that ran. Thousands of series in a row ask for the same one.
+struct Ran<'a> {
+    all: &'a BTreeMap<ProbeId, Duration>,
+    last: Option<(&'a ProbeId, Option<Duration>)>,
+}
+
+impl<'a> Ran<'a> {
+    fn new(all: &'a BTreeMap<ProbeId, Duration>) -> Self {
+        Ran { all, last: None }
+    }
+
+    /// Its interval; none: it did not run.
+    fn every(&mut self, probe: &'a ProbeId) -> Option<Duration> {
+        match self.last {
+            Some((last, every)) if std::ptr::eq(last.as_str(), probe.as_str()) => every,
+            _ => {
+                let every = self.all.get(probe).copied();
+                self.last = Some((probe, every));
+                every
+            }
+        }
     }
 }
 

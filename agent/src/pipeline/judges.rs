@@ -21,7 +21,7 @@ use std::time::Duration;
 use watchfire_engine::State;
 use watchfire_engine::input::{Observation, RuleRound, Seen};
 use watchfire_engine::model::{
-    Fingerprint, Instance, Labels, Moment, Now, ProbeId, RuleId, Severities,
+    ByFingerprint, Fingerprint, Instance, Labels, Moment, Now, ProbeId, RuleId, Severities,
 };
 use watchfire_engine::policy::RulePolicy;
 
@@ -31,7 +31,7 @@ pub(crate) use super::calls::Ask;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Active {
     /// Severities at which instances fire, by rule.
-    pub(crate) firing: HashMap<RuleId, HashMap<Fingerprint, Severities>>,
+    pub(crate) firing: HashMap<RuleId, ByFingerprint<Severities>>,
     /// Instances that wait for an observation, by rule ([`State::awaited`]).
     pub(crate) awaited: HashMap<RuleId, Vec<Arc<Instance>>>,
     /// Rules with an alert that is not ok, meta-alerts and composites included.

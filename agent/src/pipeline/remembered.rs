@@ -1,9 +1,8 @@
 //! What a rule's component remembers, one instance each, and when that is forgotten.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use watchfire_engine::input::Observation;
-use watchfire_engine::model::Fingerprint;
+use watchfire_engine::model::{ByFingerprint, Fingerprint};
 
 /// Rounds of its rule in which an instance is not asked about until its memory is dropped: an hour at ten
 /// seconds. The engine has forgotten what is gone long before; this only bounds what stays behind
@@ -14,7 +13,7 @@ const ROUNDS_KEPT: u64 = 360;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Remembered {
     /// With the round in which the instance was last asked about.
-    all: HashMap<Fingerprint, (Arc<[u8]>, u64)>,
+    all: ByFingerprint<(Arc<[u8]>, u64)>,
     /// Rounds that the component answered.
     rounds: u64,
 }

@@ -4,10 +4,12 @@
 use super::report::Report;
 use super::view::{AttemptView, PipelineView, ProcedureView, RecoveryView};
 use crate::plugin::Generation;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use watchfire_engine::effect::{ActionStep, AlertView, Event, Happening, Reason};
-use watchfire_engine::model::{Fingerprint, Moment, Now, ProcedureId, RuleId, Severity, WallTime};
+use watchfire_engine::model::{
+    ByFingerprint, Moment, Now, ProcedureId, RuleId, Severity, WallTime,
+};
 use watchfire_engine::policy::Mode;
 use watchfire_engine::{Send, State};
 
@@ -39,7 +41,7 @@ pub(super) struct Shown {
 /// are measured from one to the other. What was muted when it rose is not measured. At most one entry a
 /// firing alert.
 #[derive(Debug, Default)]
-pub(super) struct Untold(HashMap<Fingerprint, (RuleId, Moment)>);
+pub(super) struct Untold(ByFingerprint<(RuleId, Moment)>);
 
 impl Untold {
     /// Takes a transition in.

@@ -2,7 +2,9 @@
 
 use super::Labels;
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 macro_rules! id {
@@ -70,6 +72,27 @@ id!(
 /// Identity of an alert: the first 128 bits of SHA-256 over `rule \0 key=value \0 …`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint(pub u128);
+
+/// What is known of each of many alerts.
+pub type ByFingerprint<T> = HashMap<Fingerprint, T, BuildHasherDefault<FingerprintHasher>>;
+
+/// A fingerprint is a hash already: its low half serves as it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FingerprintHasher(u64);
+
+impl Hasher for FingerprintHasher {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a fingerprint is one number");
+    }
+
+    fn write_u128(&mut self, fingerprint: u128) {
+        self.0 = fingerprint as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 impl Fingerprint {
     /// Computes the fingerprint; labels are taken in their sorted order.

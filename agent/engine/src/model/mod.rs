@@ -7,7 +7,10 @@ mod severity;
 mod time;
 
 pub use duration::{DurationError, format_duration, parse_duration};
-pub use id::{Fingerprint, Instance, NotificationId, NotifierId, ProbeId, ProcedureId, RuleId};
+pub use id::{
+    ByFingerprint, Fingerprint, FingerprintHasher, Instance, NotificationId, NotifierId, ProbeId,
+    ProcedureId, RuleId,
+};
 pub use labels::{LabelError, Labels, Series, is_label_name, is_metric_name};
 pub use severity::{PerSeverity, Severities, Severity, SeverityError};
 pub use time::{Moment, Now, WallTime};

@@ -1,9 +1,10 @@
 //! What the fallback hears: only what its notifier cannot be told, and all of that.
 
 use crate::common::*;
+use std::sync::Arc;
 use watchfire_engine::Policy;
-use watchfire_engine::input::{DeliveryOutcome, Input};
-use watchfire_engine::model::Severity;
+use watchfire_engine::input::{Condition, DeliveryOutcome, Input};
+use watchfire_engine::model::{Instance, Labels, RuleId, Severity};
 
 /// What was handed out about `cpu`: to whom and why. `default` answers as said, the others accept.
 fn heard(engine: &mut Engine, at: u64, default: &DeliveryOutcome) -> Vec<String> {
@@ -98,4 +99,57 @@ fn a_quarantine_concerns_no_message_of_another_notifier() {
         ["default", "other"],
         "both are due, each by itself"
     );
+}
+
+#[test]
+fn what_the_agent_says_of_itself_and_is_refused_goes_to_the_fallback_and_so_does_its_end() {
+    let mut engine = Engine::new(with_spare());
+    let refuse = |engine: &mut Engine, at| {
+        let mut told = Vec::new();
+        while !engine.sends.is_empty() {
+            for send in std::mem::take(&mut engine.sends) {
+                let about = &send.notification.alerts[0].rule;
+                let why = send.notification.reason.name();
+                told.push(format!("{why} {} to {}", about.as_str(), send.notifier));
+                let message = "never".to_owned();
+                let outcome = match send.notifier.as_str() {
+                    "default" => DeliveryOutcome::Refused { message },
+                    _ => DeliveryOutcome::Accepted { remote_id: None },
+                };
+                engine.answer(at, &send, outcome);
+            }
+        }
+        told
+    };
+    let invalid = |active| {
+        Input::Condition(Condition {
+            alert: Arc::new(Instance::new(
+                RuleId::new("watchfire_config_invalid"),
+                Labels::default(),
+            )),
+            severity: Severity::Warning,
+            active,
+            summary: "line 1".into(),
+        })
+    };
+    engine.feed(0, invalid(true));
+    assert_eq!(
+        refuse(&mut engine, 0),
+        [
+            "fire watchfire_config_invalid to default",
+            "fire watchfire_config_invalid to spare"
+        ]
+    );
+    engine.restart(5);
+    engine.feed(10, invalid(false));
+    let mut ends = refuse(&mut engine, 10);
+    ends.sort();
+    assert_eq!(
+        ends,
+        [
+            "resolve watchfire_config_invalid to default",
+            "resolve watchfire_config_invalid to spare"
+        ]
+    );
+    assert!(engine.state.alerts().is_empty(), "no word of a dead letter");
 }

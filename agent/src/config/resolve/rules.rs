@@ -4,17 +4,20 @@ use super::super::file::{At, Role};
 use super::super::known;
 use super::super::model::{Aggregate, InputConfig, ProbeConfig, RuleConfig};
 use super::super::raw::{Raw, RawInput, RawJudge, RawRule};
-use super::super::read::PerSeverityTable;
+use super::super::read::{Json, PerSeverityTable};
 use super::{Context, first_eight, labels};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use watchfire_engine::model::{PerSeverity, RuleId, Severities, Severity};
-use watchfire_engine::policy::{LabelMatcher, RulePolicy, RuleSource, TextPattern};
+use watchfire_engine::policy::{LabelMatcher, OnMissing, RulePolicy, RuleSource, TextPattern};
 
 /// The component that judges a rule which names none.
 const PLUGIN: &str = "rule-threshold";
+
+/// The same for a rule that is about missing series and about no value.
+const PRESENCE: &str = "rule-presence";
 
 /// `keep` by severity, lowest first (alerting.md 1.3).
 const KEEP: PerSeverity<Duration> = PerSeverity([
@@ -83,6 +86,20 @@ fn recorded(context: &Context<'_>, rules: &[&RawRule]) {
     }
 }
 
+/// The plugin of a rule that names none: one that is about missing series alone needs no limit.
+fn meant(rule: &RawRule, config: &Json) -> &'static str {
+    let about_missing = rule.absent.is_some() || rule.on_missing == OnMissing::Breach;
+    let no_limit = config
+        .value
+        .as_object()
+        .is_none_or(serde_json::Map::is_empty);
+    if about_missing && no_limit {
+        PRESENCE
+    } else {
+        PLUGIN
+    }
+}
+
 fn in_pack(context: &Context<'_>, rule: &RawRule) -> bool {
     context.files.0[rule.id.at.file].role == Role::Pack
 }
@@ -111,7 +128,9 @@ fn one(
                 );
             }
             (
-                Some(Arc::from(plugin.as_deref().unwrap_or(PLUGIN))),
+                Some(Arc::from(
+                    plugin.as_deref().unwrap_or_else(|| meant(rule, config)),
+                )),
                 inputs.iter().map(input).collect(),
                 by.clone(),
                 config.value.to_string(),

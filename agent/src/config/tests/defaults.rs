@@ -95,6 +95,29 @@ fn root_and_the_environment_decide_about_folders() {
 }
 
 #[test]
+fn a_rule_about_missing_series_alone_needs_no_limit() {
+    let judge = |keys: &str| {
+        let loaded = good(&format!("[[rule]]\nid = \"r\"\nmetric = \"m\"\n{keys}\n"));
+        loaded.config.rules[0].plugin.clone().expect("a plugin")
+    };
+    for keys in [
+        "absent = \"60s\"",
+        "on_missing = \"breach\"",
+        "absent = \"60s\"\nconfig = {}",
+    ] {
+        assert_eq!(&*judge(keys), "rule-presence", "{keys}");
+    }
+    for keys in [
+        "",
+        "on_missing = \"ok\"",
+        "absent = \"60s\"\nconfig = { above = { warning = 1 } }",
+        "absent = \"60s\"\nplugin = \"rule-threshold\"",
+    ] {
+        assert_eq!(&*judge(keys), "rule-threshold", "{keys}");
+    }
+}
+
+#[test]
 fn a_rule_has_the_defaults_of_the_documents() {
     let loaded = good(
         "[[rule]]\nid = \"r\"\nmetric = \"m\"\n[[rule]]\nid = \"w\"\nmetric = \"m\"\nover = \"5m\"\nkeep = { high = \"5m\" }\nfor = \"1m\"\n[[rule]]\nid = \"c\"\nnone = [\"r\", \"w\"]\n",
