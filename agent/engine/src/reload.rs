@@ -143,6 +143,10 @@ impl Turn<'_> {
         if !std::mem::take(&mut more.flapping) {
             return;
         }
+        // It may have been over for a while and nobody heard: what makes it heard is that its rule is gone.
+        if let Some(ended) = &mut more.ended {
+            ended.cause = Some("rule_removed".to_owned());
+        }
         for notifier in self.flap_audience(id, fingerprint) {
             self.hears_of_flapping(id, fingerprint, &notifier, false);
             if self.told(id, fingerprint, &notifier).content.is_none() {
