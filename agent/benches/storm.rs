@@ -109,6 +109,13 @@ impl Bed {
             .expect("a commit");
     }
 
+    /// As the agent does each minute.
+    fn rest(&self) {
+        self.runtime.block_on(self.store.rest());
+        watchfire::heap::settle();
+        watchfire::heap::give_back();
+    }
+
     fn round(&mut self, fires: bool, rules: usize, instances: usize) -> Vec<Send> {
         let every = Duration::from_millis(EVERY_MS);
         let breached: Severities = fires.then_some(Severity::Critical).into_iter().collect();
@@ -171,12 +178,50 @@ fn now(ms: u64) -> Now {
     }
 }
 
-/// Resident memory of this process in MiB.
-fn memory() -> f64 {
+/// What this process keeps in memory, in MiB: resident, how much of it is its own (the heap, stacks; the rest are
+/// pages of files, code above all, which go when others need room), and how much of the heap is in use: what lies
+/// between are holes.
+fn memory() -> String {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
-    kib.unwrap_or(f64::NAN) / 1_024.0
+    let of = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
+        kib.unwrap_or(f64::NAN) / 1_024.0
+    };
+    format!(
+        "{:.1} MiB ({:.1} its own, {:.1} of the heap in use)",
+        of("VmRSS:"),
+        of("RssAnon:"),
+        in_use() / 1_048_576.0
+    )
+}
+
+/// Bytes of the heap that are in use, as glibc counts them.
+#[cfg(target_env = "gnu")]
+fn in_use() -> f64 {
+    /// `struct mallinfo2` of malloc.h: sums over all arenas.
+    #[repr(C)]
+    struct Info {
+        _arena_ordblks_smblks_hblks: [usize; 4],
+        /// Bytes of blocks that are mappings of their own.
+        mapped: usize,
+        _usmblks_fsmblks: [usize; 2],
+        /// Bytes of the others.
+        used: usize,
+        _fordblks_keepcost: [usize; 2],
+    }
+    #[expect(unsafe_code, reason = "no crate of ours offers it in a safe wrapper")]
+    // SAFETY: the signature of malloc.h; it may be called at any time from any thread.
+    unsafe extern "C" {
+        safe fn mallinfo2() -> Info;
+    }
+    let info = mallinfo2();
+    (info.mapped + info.used) as f64
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn in_use() -> f64 {
+    f64::NAN
 }
 
 fn config(rules: usize, notifiers: usize) -> String {
@@ -229,7 +274,7 @@ fn storm() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut bed = Bed::new(&config(RULES, NOTIFIERS), folder.path());
     bed.round(false, RULES, INSTANCES);
-    let before = memory();
+    println!("memory before: {}", memory());
     for (what, fires) in [("fires", true), ("resolves", false)] {
         bed.now_ms += EVERY_MS * 10;
         let mut sends = bed.round(fires, RULES, INSTANCES);
@@ -246,11 +291,11 @@ fn storm() {
             took += longer;
         }
         println!(
-            "{} alerts, {NOTIFIERS} notifiers: the round in which it {what} is decided in {decided:?} and committed in {committed:?}; {count} messages for {} groups ({at_once} at once), all told in {took:?}; {:.1} MiB, {before:.1} before",
+            "{} alerts, {NOTIFIERS} notifiers: the round in which it {what} is decided in {decided:?} and committed in {committed:?}; {count} messages for {} groups ({at_once} at once), all told in {took:?}",
             RULES * INSTANCES,
             RULES * NOTIFIERS,
-            memory()
         );
+        println!("memory: {}", memory());
     }
     // Half an hour the alerts could yet flap; then they are as if they had never fired.
     for (what, minutes) in [("a minute", 1), ("half an hour", 31)] {
@@ -258,12 +303,12 @@ fn storm() {
             bed.now_ms += EVERY_MS;
             bed.round(false, RULES, INSTANCES);
         }
-        watchfire::heap::give_back();
+        bed.rest();
         println!(
-            "{what} of healthy rounds later, and what is idle given back as the agent does each minute: {:.1} MiB, {before:.1} before; {} alerts, {} messages left",
-            memory(),
+            "{what} of healthy rounds later, and what is idle given back as the agent does each minute: {} alerts, {} messages left; memory: {}",
             bed.state.alerts().len(),
-            bed.state.outbox_pending()
+            bed.state.outbox_pending(),
+            memory()
         );
     }
 }

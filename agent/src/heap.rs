@@ -6,6 +6,7 @@
 //! of memory: 1.8 MiB.
 
 use crate::plugin::Generation;
+use crate::store::StateStore;
 use rustix::mm::Advice;
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,11 +17,17 @@ use tokio::sync::watch;
 /// 0.1 ms.
 const EVERY: Duration = Duration::from_secs(60);
 
+/// A disk that hangs holds up what the store keeps in memory, not the rest.
+const STORE_MAX: Duration = Duration::from_secs(5);
+
 /// Gives back now and then, for as long as it is polled: of code, what only bringing a generation up needed.
-pub(crate) async fn keep_lean(mut generation: watch::Receiver<Arc<Generation>>) {
+pub(crate) async fn keep_lean(mut generation: watch::Receiver<Arc<Generation>>, store: StateStore) {
     generation.mark_changed();
     loop {
         tokio::time::sleep(EVERY).await;
+        let _ = tokio::time::timeout(STORE_MAX, store.rest()).await;
+        // On the thread that runs the stages.
+        settle();
         let changed = generation.has_changed().unwrap_or(false);
         let plugins = changed.then(|| generation.borrow_and_update().plugins.clone());
         // It may take some milliseconds per 100 MiB: not on a thread that others wait for.
@@ -76,6 +83,31 @@ pub fn keep_together() {
 /// Nothing to do: other allocators have no arenas.
 #[cfg(not(target_env = "gnu"))]
 pub fn keep_together() {}
+
+/// Moves the free blocks that glibc keeps at hand for the calling thread together. They lie wherever the thread freed
+/// them last: after a storm of 5,000 alerts amid 0.7 MiB of pages that held nothing else.
+#[cfg(target_env = "gnu")]
+pub fn settle() {
+    /// glibc keeps blocks of up to 1,032 bytes at hand, in steps of 16.
+    const SIZES: std::ops::RangeInclusive<usize> = 24..=1_032;
+    /// So many of each size.
+    const KEPT: usize = 7;
+    let all = || {
+        let sizes = SIZES.step_by(16);
+        let blocks = sizes.flat_map(|size| std::iter::repeat_n(size, KEPT));
+        let blocks = blocks.map(|size| std::hint::black_box(Vec::<u8>::with_capacity(size)));
+        blocks.collect::<Vec<_>>()
+    };
+    // What is at hand is taken first; what is freed first is at hand from then on, and the rest free for all.
+    let scattered = all();
+    let together = all();
+    drop(together);
+    drop(scattered);
+}
+
+/// Nothing to do: other allocators are not known to scatter what they keep for a thread.
+#[cfg(not(target_env = "gnu"))]
+pub fn settle() {}
 
 /// Gives back what lies idle now. Holds up whoever allocates meanwhile, for about a millisecond per 10 MiB.
 #[cfg(target_env = "gnu")]

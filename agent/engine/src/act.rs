@@ -76,7 +76,7 @@ impl Turn<'_> {
         let more = alert.more.as_deref();
         let silenced = !self.silenced(rule, alert, |scope| scope.recover).is_empty();
         let held_back = more.is_some_and(|more| {
-            let inhibited = more.muted_by.iter().any(|by| by.starts_with(INHIBITED));
+            let inhibited = more.muted_by().iter().any(|by| by.starts_with(INHIBITED));
             more.flapping || more.acknowledged_by.is_some() || inhibited
         });
         Scene {

@@ -3,13 +3,14 @@
 use crate::buckets::Buckets;
 use crate::effect::{AlertSnapshot, AlertView, Reason};
 use crate::external::External;
+use crate::flaps::Flaps;
 use crate::machine::Phase;
 use crate::model::{
     Instance, Labels, Moment, NotifierId, PerSeverity, Severities, Severity, WallTime,
 };
 use crate::policy::{AtLeast, Flapping, RulePolicy};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,9 +67,8 @@ pub(crate) struct More {
     pub(crate) added: Labels,
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) buckets: Buckets,
-    /// Moments of changes between firing and not firing.
-    #[serde(skip_serializing_if = "is_default")]
-    pub(crate) flaps: VecDeque<Moment>,
+    #[serde(skip_serializing_if = "Flaps::is_empty")]
+    pub(crate) flaps: Flaps,
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) flapping: bool,
     #[serde(skip_serializing_if = "is_default")]
@@ -79,12 +79,9 @@ pub(crate) struct More {
     /// What each notifier was told.
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) told: BTreeMap<NotifierId, Told>,
-    /// Who mutes it now, for views.
+    /// None: nobody.
     #[serde(skip)]
-    pub(crate) muted_by: Vec<String>,
-    /// What closes all of its routes now, for views.
-    #[serde(skip)]
-    pub(crate) closed: Vec<String>,
+    pub(crate) muted: Option<Box<Muted>>,
     /// It was not observed in its rule's last round: its own record holds when it last was.
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) lagging: bool,
@@ -97,6 +94,15 @@ pub(crate) struct More {
     /// Pushed from outside, not judged by a rule.
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) external: Option<Box<External>>,
+}
+
+/// Who keeps an alert quiet now.
+#[derive(Clone, Debug)]
+pub(crate) struct Muted {
+    /// Who mutes it.
+    pub(crate) by: Vec<String>,
+    /// What closes all of its routes.
+    pub(crate) closed: Vec<String>,
 }
 
 /// Start of a firing.
@@ -153,11 +159,21 @@ pub(crate) struct Withheld {
 }
 
 /// Most of an alert's memory is empty most of the time; its row leaves that out.
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
 impl More {
+    /// Who mutes it now.
+    pub(crate) fn muted_by(&self) -> &[String] {
+        self.muted.as_ref().map_or(&[], |muted| &muted.by)
+    }
+
+    /// What closes all of its routes now.
+    pub(crate) fn closed_by(&self) -> &[String] {
+        self.muted.as_ref().map_or(&[], |muted| &muted.closed)
+    }
+
     /// Nobody looks after it any more.
     pub(crate) fn unacknowledge(&mut self) {
         self.acknowledged_by = None;
@@ -354,19 +370,13 @@ impl Alert {
 
     /// Counts a change between firing and not firing.
     pub(crate) fn flap(&mut self, now: Moment) {
-        self.more().flaps.push_back(now);
+        self.more().flaps.push(now);
     }
 
     /// Forgets changes that left the window; tells how many are in it.
     pub(crate) fn flaps_within(&mut self, flapping: &Flapping, now: Moment) -> u32 {
         let Some(more) = &mut self.more else { return 0 };
-        while more
-            .flaps
-            .front()
-            .is_some_and(|first| now.since(*first) >= flapping.window)
-        {
-            more.flaps.pop_front();
-        }
+        more.flaps.forget(flapping.window, now);
         u32::try_from(more.flaps.len()).unwrap_or(u32::MAX)
     }
 
@@ -423,7 +433,7 @@ impl Alert {
             stale: !more.meta && standing != Standing::Ok && self.is_stale(now, stale_after),
             flapping: more.flapping,
             acknowledged_by: more.acknowledged_by.as_deref().map(str::to_owned),
-            muted_by: [&more.muted_by[..], &more.closed[..]].concat(),
+            muted_by: [more.muted_by(), more.closed_by()].concat(),
             external: more.external.as_ref().map(|external| external.view(now)),
             snapshot: self.snapshot(),
         }
@@ -459,8 +469,7 @@ impl Alert {
             self.more = None;
         } else {
             more.told.clear();
-            more.muted_by.clear();
-            more.closed.clear();
+            more.muted = None;
         }
     }
 
@@ -470,5 +479,17 @@ impl Alert {
             || self.memory.is_some()
             || self.counts != Counts::default()
             || self.absences > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Half an hour after a storm thousands of alerts may yet flap.
+    #[test]
+    fn what_may_yet_flap_is_small() {
+        assert!(size_of::<More>() <= 248, "{}", size_of::<More>());
+        assert!(size_of::<Flaps>() <= 32, "{}", size_of::<Flaps>());
     }
 }

@@ -5,10 +5,15 @@ use crate::policy::AtLeast;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
+/// What one alert remembers of its buckets. Most rules count none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Buckets(Option<Box<Verdicts>>);
+
 /// The newest verdicts, one a bucket, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Buckets {
+struct Verdicts {
     /// Length of a bucket in milliseconds: another one makes the verdicts void.
     period: u64,
     verdicts: VecDeque<(u64, Severities)>,
@@ -28,11 +33,50 @@ impl Buckets {
         now: Moment,
         breached: Severities,
     ) -> bool {
+        let verdicts = self.0.get_or_insert_default();
+        verdicts.put(rule, born, now, breached)
+    }
+
+    /// A round without an observation: tells whether a bucket began that is not known.
+    pub(crate) fn pass(&mut self, rule: AtLeast, born: Moment, now: Moment) -> bool {
+        let verdicts = self.0.as_mut();
+        verdicts.is_some_and(|verdicts| verdicts.pass(rule, born, now))
+    }
+
+    /// After a restart: the rule was last judged `at`, and until then nothing had to be written.
+    pub(crate) fn recall(&mut self, rule: AtLeast, born: Moment, at: Moment) {
+        if let Some(verdicts) = &mut self.0 {
+            verdicts.recall(rule, born, at);
+        }
+    }
+
+    /// How many buckets breach at any severity.
+    pub(crate) fn breaches(&self) -> usize {
+        let verdicts = self.0.as_ref();
+        verdicts.map_or(0, |verdicts| verdicts.breaches())
+    }
+
+    /// Whether `m` of the last `of` buckets breach: yes, no, or not known.
+    pub(crate) fn judge(
+        &self,
+        rule: AtLeast,
+        born: Moment,
+        now: Moment,
+        severity: Severity,
+    ) -> Option<bool> {
+        let none = Verdicts::default();
+        let verdicts = self.0.as_deref().unwrap_or(&none);
+        verdicts.judge(rule, born, now, severity)
+    }
+}
+
+impl Verdicts {
+    fn put(&mut self, rule: AtLeast, born: Moment, now: Moment, breached: Severities) -> bool {
         let period = period(rule);
         if self.period != period {
-            *self = Buckets {
+            *self = Verdicts {
                 period,
-                ..Buckets::default()
+                ..Verdicts::default()
             };
         }
         let index = index(rule, born, now);
@@ -67,8 +111,7 @@ impl Buckets {
         news
     }
 
-    /// A round without an observation: tells whether a bucket began that is not known.
-    pub(crate) fn pass(&mut self, rule: AtLeast, born: Moment, now: Moment) -> bool {
+    fn pass(&mut self, rule: AtLeast, born: Moment, now: Moment) -> bool {
         let last = self.verdicts.back().map(|(last, _)| *last);
         let passes = self.calm_since.is_some() && last < Some(index(rule, born, now));
         if passes {
@@ -77,8 +120,7 @@ impl Buckets {
         passes
     }
 
-    /// After a restart: the rule was last judged `at`, and until then nothing had to be written.
-    pub(crate) fn recall(&mut self, rule: AtLeast, born: Moment, at: Moment) {
+    fn recall(&mut self, rule: AtLeast, born: Moment, at: Moment) {
         let Some(calm) = self.calm_since.filter(|_| self.period == period(rule)) else {
             return;
         };
@@ -89,20 +131,12 @@ impl Buckets {
             .extend((begin..=end).map(|bucket| (bucket, Severities::NONE)));
     }
 
-    /// How many buckets breach at any severity.
-    pub(crate) fn breaches(&self) -> usize {
+    fn breaches(&self) -> usize {
         let breaching = self.verdicts.iter().filter(|(_, v)| !v.is_empty());
         breaching.count()
     }
 
-    /// Whether `m` of the last `of` buckets breach: yes, no, or not known.
-    pub(crate) fn judge(
-        &self,
-        rule: AtLeast,
-        born: Moment,
-        now: Moment,
-        severity: Severity,
-    ) -> Option<bool> {
+    fn judge(&self, rule: AtLeast, born: Moment, now: Moment, severity: Severity) -> Option<bool> {
         let index = index(rule, born, now);
         let of = u64::from(rule.of);
         let recent = self

@@ -238,8 +238,11 @@ impl Turn<'_> {
         let Some(alert) = state.alerts.get_mut(&fingerprint) else {
             return;
         };
-        // Who yields its series may have changed.
-        alert.instance = observation.instance;
+        // Who yields its series may have changed. What says the same stays as it is: of a storm's blocks of memory
+        // none shall be kept for long.
+        if alert.instance.probes != observation.instance.probes {
+            alert.instance = observation.instance;
+        }
         if observation.memory.is_some() && observation.memory != alert.memory {
             alert.memory = observation.memory;
             state.unsaved.insert(fingerprint);

@@ -29,6 +29,7 @@ mod delivery;
 pub mod effect;
 mod external;
 mod fallback;
+mod flaps;
 mod gate;
 mod group;
 pub mod input;

@@ -1,7 +1,7 @@
 //! Who is muted: silences, maintenance and closed routes (wall clock), inhibitions (other alerts), and
 //! how names are matched.
 
-use crate::alert::Alert;
+use crate::alert::{Alert, Muted};
 use crate::effect::Happening;
 use crate::model::{ByFingerprint, Fingerprint, Labels, RuleId, Severity};
 use crate::policy::{AlertMatcher, InhibitPolicy, RoutePolicy};
@@ -156,9 +156,9 @@ impl Turn<'_> {
         muted_by.extend(by.map(|source| format!("{INHIBITED} {source}")));
         let closed = self.closed_routes(rule, fingerprint);
         if let Some(alert) = self.state.alert_mut(rule, fingerprint) {
-            let more = alert.more();
-            more.muted_by = muted_by;
-            more.closed = closed;
+            let muted = !muted_by.is_empty() || !closed.is_empty();
+            let by = muted_by;
+            alert.more().muted = muted.then(|| Box::new(Muted { by, closed }));
         }
     }
 

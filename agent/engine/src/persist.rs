@@ -3,7 +3,7 @@
 //! Each record is a JSON object of its own; unknown keys are passed over and missing ones take their
 //! default, so that a record of an older version can be read.
 
-use crate::alert::{Alert, Counts, More};
+use crate::alert::{Alert, Counts, More, is_default};
 use crate::amnesia::Amnesia;
 use crate::composite;
 use crate::effect::{Effects, Happening, Reason, RecordChange, Table};
@@ -28,21 +28,23 @@ const ENGINE: &str = "engine";
 /// Prefix of a rule's last round.
 const ROUND: &str = "round/";
 
-/// One alert as stored.
+/// One alert as stored. The store keeps a copy of each in memory: what says nothing is left out.
 #[derive(Serialize, Deserialize)]
 struct AlertRecord {
     rule: RuleId,
     labels: Labels,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     probes: Arc<[ProbeId]>,
     phases: [Phase; 4],
+    #[serde(default, skip_serializing_if = "is_default")]
     observed: Option<Moment>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     absences: u32,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     memory: Option<Arc<[u8]>>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     counts: Counts,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     more: Option<Box<More>>,
 }
 

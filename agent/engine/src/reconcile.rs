@@ -396,7 +396,7 @@ impl Turn<'_> {
                     .is_some_and(|(_, route)| self.repeats(rule, alert, &told, route, notifier));
                 repeats.then(|| Decision::plain(Reason::Repeat, desired))
             }
-            (Some(_), Some(_)) if told.ends_only || closed || !more.muted_by.is_empty() => None,
+            (Some(_), Some(_)) if told.ends_only || closed || !more.muted_by().is_empty() => None,
             (Some(now), Some(before)) if now > before => {
                 Some(Decision::plain(Reason::Escalate, desired))
             }
@@ -440,7 +440,7 @@ impl Turn<'_> {
         let since = more
             .started
             .map_or(hold, |started| self.now.at.since(started.at));
-        !more.muted_by.is_empty() || (!told && since < hold)
+        !more.muted_by().is_empty() || (!told && since < hold)
     }
 
     /// The first message of an episode: not while muted, held or waiting.
@@ -502,7 +502,7 @@ impl Turn<'_> {
             && !more.flapping
             && !told.ends_only
             && told.content == Some(severity)
-            && more.muted_by.is_empty()
+            && more.muted_by().is_empty()
             && more.acknowledged_by.is_none();
         still
             && on_duty()

@@ -12,7 +12,7 @@ use crate::outbox::Subject;
 use crate::policy::Policy;
 use crate::state::State;
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -227,6 +227,10 @@ impl<'a> Turn<'a> {
                 self.dirty.alerts.insert((id.clone(), *fingerprint));
                 false
             });
+            if rule.live.is_empty() {
+                // Without this each keeps the last block of memory that the storm's list needed.
+                rule.live = BTreeMap::new();
+            }
             if !known && rule.alerts.is_empty() {
                 removed.push(id.clone());
             }

@@ -20,7 +20,7 @@ impl More {
     /// Who forbids to speak of a firing alert to anybody: flapping, mutes, the hour; with commas between.
     pub(crate) fn suppressors(&self) -> Option<String> {
         let flapping = self.flapping.then(|| FLAPPING.to_owned());
-        let mutes = self.muted_by.iter().chain(&self.closed).cloned();
+        let mutes = self.muted_by().iter().chain(self.closed_by()).cloned();
         joined(flapping.into_iter().chain(mutes))
     }
 
@@ -89,7 +89,7 @@ impl Turn<'_> {
         };
         // A route may be closed while others of the alert are open.
         let closed = route.and_then(|route| self.closed(route));
-        let closed = closed.filter(|why| !more.closed.contains(why));
+        let closed = closed.filter(|why| !more.closed_by().contains(why));
         let by = match reason {
             // Nothing but flapping holds back the word that it is over.
             Reason::Resolve => more.flapping.then(|| FLAPPING.to_owned())?,

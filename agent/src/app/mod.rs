@@ -236,7 +236,7 @@ async fn start(options: RunOptions) -> Result<(), Failure> {
             running.views.clone(),
             metrics.clone(),
         )),
-        tokio::spawn(crate::heap::keep_lean(generation.clone())),
+        tokio::spawn(crate::heap::keep_lean(generation.clone(), store.clone())),
         tokio::spawn(clean_up(store.clone(), clock.clone(), generation)),
         tokio::spawn(vitals::watch(
             clock,

@@ -21,6 +21,7 @@ pub mod history;
 pub mod long;
 pub mod metrics;
 mod migrate;
+mod packed;
 mod query;
 mod reader;
 mod records;

@@ -3,6 +3,7 @@
 use super::event::{EventType, StoredEvent};
 use super::folder::Folder;
 use super::query::{self, KnownAlert, Stats};
+use super::rows;
 use super::state::{Shared, StoreError, lock};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -14,6 +15,7 @@ pub(super) enum Read {
     Events(Asked, oneshot::Sender<Result<Vec<StoredEvent>, StoreError>>),
     Known(String, oneshot::Sender<Result<Vec<KnownAlert>, StoreError>>),
     Stats(oneshot::Sender<Result<Stats, StoreError>>),
+    Rest(oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
 }
 
@@ -37,6 +39,9 @@ pub(super) enum Asked {
 pub(super) fn run(folder: &Folder, shared: &Shared, mut queue: mpsc::Receiver<Read>) {
     let mut open = None;
     while let Some(work) = queue.blocking_recv() {
+        if open.is_none() && matches!(work, Read::Rest(_)) {
+            continue;
+        }
         let generation = shared.generation.load(Ordering::Acquire);
         if open.as_ref().is_none_or(|(of, _)| *of != generation) {
             open = Some((generation, query::open(&folder.database())));
@@ -51,6 +56,11 @@ pub(super) fn run(folder: &Folder, shared: &Shared, mut queue: mpsc::Receiver<Re
                 drop(conn);
                 let _ = reply.send(());
                 return;
+            }
+            (Read::Rest(reply), conn) => {
+                let conn = conn.ok().inspect(rows::shrink);
+                let _ = reply.send(());
+                conn
             }
             (Read::Stats(reply), conn) => {
                 let (answer, conn) = with(conn, |conn| query::stats(conn, folder));

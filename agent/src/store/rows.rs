@@ -30,12 +30,7 @@ pub(super) struct Mirror {
 impl Mirror {
     /// Takes a commit in, its events aside.
     pub(super) fn apply(&mut self, commit: &Commit) {
-        for change in &commit.records {
-            match &change.body {
-                Some(body) => self.records.put(change.table, &change.key, body),
-                None => self.records.delete(change.table, &change.key),
-            }
-        }
+        self.records.apply(&commit.records);
         for (id, key, value) in &commit.plugin_state {
             let key = (id.clone(), key.clone());
             match value {
@@ -69,6 +64,12 @@ pub(super) fn apply(
     tx.commit()
 }
 
+/// Lets go of the pages that the connection keeps in memory. They are read again when they are needed.
+pub(super) fn shrink(conn: &Connection) {
+    // Nothing but memory is at stake, and it says no error.
+    let _ = conn.execute_batch("PRAGMA shrink_memory");
+}
+
 /// Makes the file say what `mirror` says, and adds `events`; the events that are there stay.
 pub(super) fn rewrite<'a>(
     conn: &mut Connection,
@@ -81,7 +82,7 @@ pub(super) fn rewrite<'a>(
     }
     tx.execute("DELETE FROM plugin_state", [])?;
     for (table, key, body) in mirror.records.iter() {
-        put_record(&tx, table, key, Some(body))?;
+        put_record(&tx, table, key, Some(&body))?;
     }
     for ((id, key), value) in &mirror.plugin_state {
         put_plugin_state(&tx, id, key, Some(value))?;
@@ -121,11 +122,12 @@ pub(super) fn read(conn: &Connection) -> rusqlite::Result<Mirror> {
         while let Some(row) = rows.next()? {
             // One rotten row is not worth the others.
             match (text(row, 0), text(row, 1)) {
-                (Some(key), Some(body)) => mirror.records.put(table, &key, &body),
+                (Some(key), Some(body)) => mirror.records.push(table, &key, &body),
                 _ => unreadable += 1,
             }
         }
     }
+    mirror.records.sort();
     let mut select = conn.prepare("SELECT id, key, value FROM plugin_state")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {

@@ -213,6 +213,7 @@ enum Write {
         oneshot::Sender<Result<(), StoreError>>,
     ),
     Cleanup(Now, Keep, oneshot::Sender<Result<CleanedBatch, StoreError>>),
+    Rest(oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
 }
 
@@ -255,7 +256,7 @@ impl StateStore {
             ..Opened::default()
         };
         for (table, key, body) in mirror.records.iter() {
-            let row = (table, key.to_owned(), body.to_owned());
+            let row = (table, key.to_owned(), body.into_owned());
             opened.rows.push(row);
         }
         for ((id, key), value) in mirror.plugin_state {
@@ -388,6 +389,19 @@ impl StateStore {
         self.shared.last_seq.load(Ordering::Acquire)
     }
 
+    /// Lets go of memory that only speeds the next commit or query up: pages of the file, room for rows. Returns
+    /// when both threads did, after what is queued.
+    pub async fn rest(&self) {
+        let (reply, rested) = oneshot::channel();
+        if self.read(Read::Rest(reply)).await.is_ok() {
+            let _ = rested.await;
+        }
+        let (reply, rested) = oneshot::channel();
+        if self.write(Write::Rest(reply)).await.is_ok() {
+            let _ = rested.await;
+        }
+    }
+
     /// Ends both threads after what is queued, checkpoints, lets go of the folder.
     pub async fn close(&self) {
         // The reader first: the last connection to close checkpoints the log.
@@ -450,6 +464,10 @@ fn write(mut writer: Writer, mut queue: mpsc::Receiver<Write>) {
             }
             Write::Cleanup(now, keep, reply) => {
                 let _ = reply.send(writer.cleanup(now, keep));
+            }
+            Write::Rest(reply) => {
+                writer.rest();
+                let _ = reply.send(());
             }
             Write::Close(reply) => {
                 drop(writer);
