@@ -21,7 +21,6 @@ pub mod history;
 pub mod long;
 pub mod metrics;
 mod migrate;
-mod packed;
 mod query;
 mod reader;
 mod records;

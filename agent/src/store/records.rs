@@ -5,8 +5,6 @@
 //! kilobytes: in a block of memory each, every one of them would keep a page of 4 KiB from going back. A large buffer
 //! is a mapping of its own, and goes back whole.
 
-use super::packed;
-use std::borrow::Cow;
 use watchfire_engine::effect::{RecordChange, Table};
 
 /// Bytes that are not worth the work of moving the others together.
@@ -35,10 +33,8 @@ struct Place {
     at: usize,
     /// Bytes of its key.
     key: usize,
-    /// Bytes of its body, as it lies here.
+    /// Bytes of its body.
     body: usize,
-    /// The body is packed.
-    packed: bool,
 }
 
 impl Records {
@@ -103,7 +99,7 @@ impl Records {
     }
 
     /// Table, key and body, in the order of the first two.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Table, &str, Cow<'_, str>)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Table, &str, &str)> {
         let rows = self.places.iter();
         rows.map(|place| (place.table, place.key(&self.text), place.body(&self.text)))
     }
@@ -117,14 +113,13 @@ impl Records {
     fn append(&mut self, table: Table, key: &str, body: &str) -> Place {
         let at = self.text.len();
         self.text.push_str(key);
-        let packed = packed::append(body, &mut self.text);
+        self.text.push_str(body);
         Place {
             table,
             gone: false,
             at,
             key: key.len(),
-            body: self.text.len() - at - key.len(),
-            packed,
+            body: body.len(),
         }
     }
 
@@ -170,13 +165,8 @@ impl Place {
         &text[self.at..self.at + self.key]
     }
 
-    fn body<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let body = &text[self.at + self.key..self.at + self.len()];
-        if self.packed {
-            packed::unpack(body)
-        } else {
-            body.into()
-        }
+    fn body<'a>(&self, text: &'a str) -> &'a str {
+        &text[self.at + self.key..self.at + self.len()]
     }
 
     fn len(&self) -> usize {
@@ -197,7 +187,7 @@ mod tests {
         }
     }
 
-    fn all(records: &Records) -> Vec<(Table, &str, Cow<'_, str>)> {
+    fn all(records: &Records) -> Vec<(Table, &str, &str)> {
         records.iter().collect()
     }
 
@@ -211,9 +201,9 @@ mod tests {
         ]);
         records.apply(&[change(Table::Alert, "a", Some("4"))]);
         let expected = [
-            (Table::Alert, "a", "4".into()),
-            (Table::Alert, "ab", "2".into()),
-            (Table::Silence, "a", "1".into()),
+            (Table::Alert, "a", "4"),
+            (Table::Alert, "ab", "2"),
+            (Table::Silence, "a", "1"),
         ];
         assert_eq!(all(&records), expected);
         records.apply(&[
@@ -238,10 +228,7 @@ mod tests {
                 change(Table::Alert, "c", Some("5")),
             ];
             changes.extend(others.iter().map(|key| change(Table::Alert, key, Some(""))));
-            let expected = [
-                (Table::Alert, "a", "2".into()),
-                (Table::Alert, "c", "5".into()),
-            ];
+            let expected = [(Table::Alert, "a", "2"), (Table::Alert, "c", "5")];
             records.apply(&changes);
             assert_eq!(all(&records)[..2], expected);
             assert_eq!(records.places.len(), 2 + others.len());
@@ -280,7 +267,7 @@ mod tests {
             }
             let expected = plain
                 .iter()
-                .map(|((table, key), body)| (*table, &**key, Cow::from(body)));
+                .map(|((table, key), body)| (*table, &**key, &**body));
             assert!(records.iter().eq(expected));
             let live: usize = records.places.iter().map(Place::len).sum();
             assert_eq!(records.text.len(), live + records.waste);
@@ -288,7 +275,7 @@ mod tests {
         }
         let mut read = Records::default();
         for (table, key, body) in all(&records).into_iter().rev() {
-            read.push(table, key, &body);
+            read.push(table, key, body);
         }
         read.sort();
         assert_eq!(read, records);

@@ -256,7 +256,7 @@ impl StateStore {
             ..Opened::default()
         };
         for (table, key, body) in mirror.records.iter() {
-            let row = (table, key.to_owned(), body.into_owned());
+            let row = (table, key.to_owned(), body.to_owned());
             opened.rows.push(row);
         }
         for ((id, key), value) in mirror.plugin_state {
