@@ -37,7 +37,7 @@ impl Turn<'_> {
         }
         // The first round after a restart shows what is there, and misses nothing yet.
         let fresh = state.fresh;
-        let late = !fresh && timing.now.since(self.state.started) > absent;
+        let late = !fresh && timing.now.since(self.state.born) > absent;
         if nothing && !unknown && !others && !missed && !failed && late {
             self.admit(rule, &itself);
             self.dead_man(rule, &itself.fingerprint, timing);

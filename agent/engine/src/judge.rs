@@ -302,13 +302,13 @@ impl Turn<'_> {
 
     /// The probe answered, and the series is not in its answer.
     pub(crate) fn absent(&mut self, rule: &RulePolicy, fingerprint: &Fingerprint, timing: &Timing) {
-        let started = self.state.started;
+        let born = self.state.born;
         let gone_after = self.policy.alerting.gone_after;
         let Some(alert) = self.state.alert_mut(&rule.id, fingerprint) else {
             return;
         };
         if let Some(absent) = rule.absent {
-            let since = alert.observed.unwrap_or(started);
+            let since = alert.observed.unwrap_or(born);
             alert.absences = alert.absences.saturating_add(1);
             if alert.absences == 1 {
                 // Written once, so that a restart while it is absent knows since when.
