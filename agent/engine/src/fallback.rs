@@ -59,6 +59,8 @@ impl Turn<'_> {
             return true;
         }
         match cover.content {
+            // Who has the alert open hears no second fire, of whichever severity (I1).
+            Some(_) if told.content.is_some() && begins(reason) => false,
             // Once is enough, however many notifiers refuse it: two fires would break I1. What was decided after its last
             // copy is another change; what led to it was told elsewhere.
             Some(_) if told.content == cover.content && states(reason) => {
@@ -85,8 +87,14 @@ impl Turn<'_> {
             None => {
                 let decided = item.notification.decided_at;
                 let of_former = started.is_some_and(|started| decided < started);
-                !heard && !(of_former && told.heard == Some(decided))
+                let told_of_it = of_former && told.heard == Some(decided);
+                !heard && !told_of_it
             }
         }
     }
+}
+
+/// Whether the message opens an alert for who hears it.
+fn begins(reason: Reason) -> bool {
+    matches!(reason, Reason::Fire | Reason::Escalation)
 }

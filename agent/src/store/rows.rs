@@ -82,7 +82,7 @@ pub(super) fn rewrite<'a>(
     }
     tx.execute("DELETE FROM plugin_state", [])?;
     for (table, key, body) in mirror.records.iter() {
-        put_record(&tx, table, key, Some(&body))?;
+        put_record(&tx, table, key, Some(body))?;
     }
     for ((id, key), value) in &mirror.plugin_state {
         put_plugin_state(&tx, id, key, Some(value))?;

@@ -67,7 +67,7 @@ files! {
     own_found_by_the_model_later = "own-model-2.toml": 23,
     own_found_by_the_model_wider = "own-model-3.toml": 42,
     own_by_hand = "own-hands.toml": 5,
-    own_found_by_readers = "own-readers.toml": 13,
+    own_found_by_readers = "own-readers.toml": 14,
     random_states = "random-state.toml": 30,
     random_notifications = "random-told.toml": 30,
     random_groups = "random-groups.toml": 30,
