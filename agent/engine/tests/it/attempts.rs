@@ -2,6 +2,7 @@
 
 use crate::common::*;
 use watchfire_engine::Effects;
+use watchfire_engine::effect::Table;
 use watchfire_engine::input::{ActionOutcome, ActionReport, Input};
 use watchfire_engine::policy::Mode;
 
@@ -51,4 +52,52 @@ fn the_cooldown_grows_with_each_attempt_of_the_window() {
         }
         assert_eq!(starts, wanted, "factor {backoff}");
     }
+}
+
+const DAY: u64 = 24 * 3_600;
+
+/// Whether it is stored what was done for the alert: an attempt that ended at 2 s, and then what `meanwhile` makes of it.
+fn is_remembered(meanwhile: impl FnOnce(&mut Engine), window: u64, at: u64) -> bool {
+    let mut policy = policy();
+    policy.procedures = vec![procedure(Mode::Auto)];
+    policy.procedures[0].window = secs(window);
+    let mut engine = Engine::new(policy);
+    engine.judge(0, true);
+    engine.end_attempt(2);
+    turn(&mut engine, 20, HEALTHY);
+    meanwhile(&mut engine);
+    engine.feed(at, round(vec![]));
+    engine
+        .rows
+        .keys()
+        .any(|(table, _)| *table == Table::Attempt)
+}
+
+#[test]
+fn what_was_done_for_what_is_gone_counts_for_a_day_or_as_long_as_the_window() {
+    let gone = |engine: &mut Engine| {
+        for at in [30, 40, 50] {
+            engine.feed(at, round(vec![absent("0")]));
+            engine.accept_all(at);
+        }
+    };
+    assert!(is_remembered(gone, 3_600, 2 + DAY - 1));
+    assert!(!is_remembered(gone, 3_600, 2 + DAY));
+    assert!(is_remembered(gone, 2 * DAY, 2 + 2 * DAY - 1));
+    assert!(!is_remembered(gone, 2 * DAY, 2 + 2 * DAY));
+}
+
+#[test]
+fn what_a_removed_procedure_did_counts_for_a_day() {
+    let removed = |engine: &mut Engine| {
+        engine.policy.procedures.clear();
+        engine.feed(30, Input::Reload);
+    };
+    assert!(is_remembered(removed, 3_600, 2 + DAY - 1));
+    assert!(!is_remembered(removed, 3_600, 2 + DAY));
+    let nothing = |_: &mut Engine| {};
+    assert!(
+        is_remembered(nothing, 3_600, 2 + 2 * DAY),
+        "the alert is there"
+    );
 }

@@ -108,17 +108,17 @@ fn a_series_without_labels_is_judged_by_its_values() {
 }
 
 #[test]
-fn after_a_restart_what_was_fine_counts_from_there_and_what_was_missing_from_its_last_value() {
+fn after_a_restart_what_was_fine_and_what_was_missing_count_from_their_last_value() {
     let missing = |at| (at, round(vec![absent("0")]));
-    // It fired once, so it has a row; when it was last fine was not written down.
+    // It is fine when the agent dies, and was seen last at 100 s.
     let mut fine = watching();
     for (at, breached) in [(0, CRITICAL), (10, HEALTHY), (100, HEALTHY)] {
         turn(&mut fine, at, breached);
     }
-    fine.restart(105);
+    fine.restart(145);
     assert_eq!(
-        states(&mut fine, vec![missing(110), missing(160), missing(170)]),
-        [is(110, ""), is(160, ""), is(170, "firing:critical")]
+        states(&mut fine, vec![missing(150), missing(160), missing(170)]),
+        [is(150, ""), is(160, ""), is(170, "firing:critical")]
     );
     // That it is missing was written down, once.
     let mut gone = watching();
@@ -193,4 +193,25 @@ fn what_appears_takes_the_place_of_the_word_that_nothing_was_seen() {
     let alerts = engine.state.alerts();
     let ours = alerts.iter().find(|a| a.instance.rule.as_str() == "cpu");
     assert_eq!(ours.map(|a| a.instance.clone()), Some(instance("0")));
+}
+
+#[test]
+fn its_last_round_is_written_in_each_or_once_a_minute_where_it_waits_long() {
+    for (absent, wanted) in [
+        (599, vec![0, 10, 20, 30, 40, 50, 60, 70]),
+        (600, vec![0, 60]),
+    ] {
+        let mut policy = policy();
+        policy.rules[0].absent = Some(secs(absent));
+        let mut engine = Engine::new(policy);
+        let mut written = Vec::new();
+        for at in (0..80).step_by(10) {
+            let effects = turn(&mut engine, at, HEALTHY);
+            let mut records = effects.records.iter();
+            if records.any(|row| row.table == Table::Engine && row.key == "round/cpu") {
+                written.push(at);
+            }
+        }
+        assert_eq!(written, wanted, "after {absent} s");
+    }
 }
