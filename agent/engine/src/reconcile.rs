@@ -123,7 +123,8 @@ impl Turn<'_> {
     }
 
     /// Who hears that an alert flaps, or settled: everybody on an open route, whoever heard of its
-    /// beginning, and who hears of the alert though no route names him any more. To the others a closed route keeps quiet; what it comes to is told when it opens.
+    /// beginning, and who hears of the alert though no route names him any more. To the others a closed route
+    /// keeps quiet; what it comes to is told when it opens.
     pub(crate) fn flap_audience(
         &self,
         rule: &RuleId,
@@ -132,7 +133,7 @@ impl Turn<'_> {
         let heard = |id: &NotifierId| self.told(rule, fingerprint, id).flap;
         let hears = |id: &NotifierId| {
             let told = self.told(rule, fingerprint, id);
-            told.flap || (told.content.is_some() && !told.ends_only)
+            heard(id) || (told.content.is_some() && !told.ends_only)
         };
         let routed = self.routed(rule, fingerprint);
         let alert = self.state.alert(rule, fingerprint);
