@@ -148,6 +148,6 @@ mod tests {
         let clock = Clock::resume(Some(&saved(&boot_id(), 123_456, 0)));
         let now = clock.now();
         let again = Clock::resume(Some(&clock.saved(now)));
-        assert!(again.now().at.since(now.at) < Duration::from_secs(1));
+        assert!(again.now().at.since(now.at) < Duration::from_secs(20));
     }
 }

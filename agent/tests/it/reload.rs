@@ -1,7 +1,10 @@
 //! Files change under a running agent: plugins and rules, good and bad.
 
 use crate::configs::{QUEUE_RULE, hook, patient_queue_probe, queue_probe};
-use crate::support::{Agent, Answer, Folder, PATIENCE, Server, guests, now, wait_for, wait_within};
+use crate::support::{
+    Agent, Answer, Folder, PATIENCE, Server, guests, now, on_a_machine_that_runs, wait_for,
+    wait_within,
+};
 use std::fs;
 use std::time::Duration;
 
@@ -50,10 +53,10 @@ fn a_dropped_probe_runs_and_bad_files_change_nothing() {
     });
     let took = since.elapsed();
     println!("drop-in to first samples: {took:?}");
-    assert!(
-        took < TO_FIRST_SAMPLES * 5,
-        "far too long, even for a debug build: {took:?}"
-    );
+    // An unoptimised compiler needs longer than everything else together.
+    if !cfg!(debug_assertions) {
+        assert!(took < TO_FIRST_SAMPLES, "{took:?}");
+    }
 
     let wrong_world = fs::read(guests::component("example-rule")).unwrap();
     let whole = fs::read(&example).unwrap();
@@ -112,6 +115,10 @@ fn a_dropped_probe_runs_and_bad_files_change_nothing() {
 
 #[test]
 fn a_rule_edit_keeps_the_timers_of_other_rules() {
+    on_a_machine_that_runs(an_edit_beside_a_timer);
+}
+
+fn an_edit_beside_a_timer() {
     let source = Server::start(Answer::json(r#"{"queue": 50}"#));
     let sink = Server::start(Answer::json("{}"));
     let rules = |limit: u32| {

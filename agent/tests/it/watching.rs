@@ -6,8 +6,8 @@ use std::fs;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-/// From a change to its effect where files are polled: two polls of 5 s, and a compilation on a busy machine.
-const POLLED: Duration = Duration::from_secs(60);
+/// From a change to its effect where files are polled: two polls of 5 s, and a compilation on the busiest machine.
+const POLLED: Duration = Duration::from_secs(120);
 
 /// Both limits, of a user namespace of its own, and what the operator is told to raise.
 const LIMITS: [(&str, &str); 2] = [

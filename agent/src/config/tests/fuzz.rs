@@ -86,7 +86,7 @@ fn a_thousand_rules_load_quickly() {
     assert_eq!(super::good(&text).config.rules.len(), 1_000);
     let took = started.elapsed().unwrap_or_default();
     assert!(
-        took.as_secs() < 10,
+        took.as_secs() < 30,
         "{took:?}, unoptimised; about 20 times less as shipped"
     );
     println!("a thousand rules: {took:?}");
@@ -108,5 +108,8 @@ fn deep_and_wide_texts_stay_cheap() {
         assert!(load_text(&text).is_err());
     }
     let took = started.elapsed().unwrap_or_default();
-    assert!(took.as_secs() < 30, "{took:?}");
+    assert!(
+        took.as_secs() < 100,
+        "{took:?}; a few seconds, unless it grows with the square"
+    );
 }

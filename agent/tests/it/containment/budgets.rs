@@ -17,7 +17,7 @@ async fn a_loop_ends_with_its_budget() {
         assert_eq!(cost.cpu_ticks, 20);
         assert!(cost.wall >= Duration::from_millis(190), "{cost:?}");
         // The ticks are the budget; on a busy machine the same ticks take longer.
-        assert!(cost.wall < 10 * cpu, "{cost:?}");
+        assert!(cost.wall < cpu + SLACK, "{cost:?}");
     }
 }
 
@@ -48,7 +48,7 @@ async fn spinners_on_every_thread_do_not_outlive_their_wall_limit() {
     for (answer, _) in futures_util::future::join_all(calls).await {
         assert_eq!(answer.unwrap_err(), CallError::WallLimit(wall));
     }
-    assert!(since.elapsed() < wall + 2 * SLACK, "{:?}", since.elapsed());
+    assert!(since.elapsed() < wall + SLACK, "{:?}", since.elapsed());
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn loops_of_bulk_operations_end_with_their_budget() {
         assert_eq!(answer.unwrap_err(), CallError::CpuLimit(cpu), "{what}");
         assert_eq!(cost.cpu_ticks, 10, "{what}");
         // How soon is for the benchmark to say: on a busy machine the same CPU time takes longer.
-        assert!(cost.wall < Duration::from_secs(4), "{what}: {cost:?}");
+        assert!(cost.wall < cpu + SLACK, "{what}: {cost:?}");
     }
 }
 
@@ -343,11 +343,7 @@ async fn those_that_wait_do_not_hold_up_those_that_work() {
         good.collect().await.0.unwrap();
         tokio::task::yield_now().await;
     }
-    assert!(
-        since.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        since.elapsed()
-    );
+    assert!(since.elapsed() < SLACK, "{:?}", since.elapsed());
     for sleeper in &sleeping {
         assert!(!sleeper.is_finished(), "it sleeps while the others work");
         sleeper.abort();

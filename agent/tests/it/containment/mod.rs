@@ -23,9 +23,9 @@ use watchfire::sandbox::{
     Probe, Sandbox, SandboxSettings, compile,
 };
 
-/// Between the limit and the answer: two ticks, and what a busy machine takes to run two threads. How soon it comes is
-/// for the benchmark to say; here it comes because of the limit.
-const SLACK: Duration = Duration::from_secs(2);
+/// Between the limit and the answer: two ticks, and what the busiest machine takes to run two threads. How soon it comes
+/// is for the benchmark to say; here it comes because of the limit, and without one a minute later or never.
+const SLACK: Duration = Duration::from_secs(20);
 
 /// Keeps lines.
 #[derive(Clone, Default)]
