@@ -119,8 +119,10 @@ mod tests {
     fn the_timeline_goes_on_over_restarts_and_reboots() {
         let within = |clock: &Clock, wanted: u64| {
             let got = clock.now().at.0;
+            // Two clocks, each cut to its millisecond; and a machine that stands still.
+            let wanted = wanted - 1;
             assert!(
-                (wanted..wanted + 1_000).contains(&got),
+                (wanted..wanted + 3_000).contains(&got),
                 "{got} not {wanted}"
             );
         };

@@ -100,8 +100,8 @@ inside kill -STOP "$pid"
 until_true 'an agent after a hang' another_than "$pid"
 [ "$(unit NRestarts)" = 2 ] || fail "restarted $(unit NRestarts) times, not twice"
 
-# Its own limit is five seconds a stage, which a healthy agent does not need.
-timeout 3 nsenter -t "$init" -m -p -i -u -n -r -w systemctl stop watchfire || fail 'takes more than 3 s to stop'
+# Its own limit is five seconds a stage, and it would say that it needed it; this is less than the unit's 15 s.
+timeout 14 nsenter -t "$init" -m -p -i -u -n -r -w systemctl stop watchfire || fail 'takes more than 14 s to stop'
 [ "$(unit Result)" = success ] || fail "ended with $(unit Result)"
 journal=$(inside journalctl --no-pager -o cat -u watchfire)
 for complaint in 'not permitted' 'ermission denied' 'did not end in time' ERROR; do

@@ -351,7 +351,7 @@ mod tests {
     use std::io::Write as _;
     use tokio::time::timeout;
 
-    const LONG: Duration = Duration::from_secs(5);
+    const LONG: Duration = Duration::from_secs(60);
 
     fn watching(folder: &Path) -> Watcher {
         let mut watcher = Watcher::new();

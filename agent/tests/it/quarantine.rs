@@ -35,7 +35,7 @@ fn a_trapping_probe_is_quarantined_tried_again_and_healed_by_a_new_file() {
     let source = Server::start(Answer::json(r#"{"queue": 7}"#));
     let sink = Server::start(Answer::json("{}"));
     let parts = [
-        "\n[defaults]\nevery = \"300ms\"\ntimeout = \"290ms\"\n".to_owned(),
+        "\n[defaults]\nevery = \"300ms\"\ntimeout = \"5s\"\n".to_owned(),
         patient_queue_probe(&source),
         QUEUE_RULE.to_owned(),
         hook(&sink),
@@ -76,10 +76,8 @@ fn a_trapping_probe_is_quarantined_tried_again_and_healed_by_a_new_file() {
     let tried = wait_for("it is tried again, less and less often", || {
         let shown = plugin(&agent, "shaky")?;
         let trials = shown["uses"][0]["quarantined"]["trials"].as_u64()?;
-        (trials >= 2).then_some(shown)
+        (trials >= 2 && shown["calls"].as_u64() < shown["withheld"].as_u64()).then_some(shown)
     });
-    let (calls, withheld) = (&tried["calls"], &tried["withheld"]);
-    assert!(calls.as_u64() < withheld.as_u64(), "{tried}");
     assert_eq!(tried["outcomes"]["trapped"], tried["calls"], "{tried}");
     assert_eq!(tried["quarantines"], 1, "{tried}");
 
@@ -115,7 +113,7 @@ fn a_probe_that_recovers_serves_again_by_trial() {
 id      = "moody"
 plugin  = "moody"
 every   = "300ms"
-timeout = "290ms"
+timeout = "5s"
 grant   = {{ http = ["http://{address}"] }}
 config  = {{ url = "http://{address}/" }}
 

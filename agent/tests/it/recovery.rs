@@ -36,6 +36,11 @@ struct Scene {
 }
 
 fn scene(mode: &str) -> Scene {
+    scene_verified_after("200ms", mode)
+}
+
+/// `after`: longer than a test needs to make things well once the action was called.
+fn scene_verified_after(after: &str, mode: &str) -> Scene {
     let source = Server::start(Answer::json(r#"{"queue": 250}"#));
     let sink = Server::start(Answer::json("{}"));
     let target = Server::start(Answer::json("{}"));
@@ -43,7 +48,7 @@ fn scene(mode: &str) -> Scene {
         queue_probe(&source),
         QUEUE_RULE.to_owned(),
         hook(&sink),
-        procedure(&target, mode),
+        procedure(&target, mode).replace("\"200ms\"", &format!("{after:?}")),
     ];
     let folder = Folder::new(&parts.concat());
     let agent = Agent::start(&folder);
@@ -78,7 +83,7 @@ impl Scene {
 
 #[test]
 fn auto_acts_and_stops_once_a_later_sample_is_fine() {
-    let scene = scene("auto");
+    let scene = scene_verified_after("3s", "auto");
     wait_for("the call", || scene.target.received().first().cloned());
     scene.source.always(Answer::json(r#"{"queue": 3}"#));
     scene.wait_for_step("verified_ok");
@@ -129,7 +134,7 @@ fn observe_only_says_what_it_would_do() {
 
 #[test]
 fn approve_waits_for_an_operator() {
-    let scene = scene("approve");
+    let scene = scene_verified_after("3s", "approve");
     let (status, body) = scene.agent.post("/recovery/nonsense/approve");
     assert!((400..500).contains(&status), "{status} {body}");
     scene.wait_for_step("approval_wanted");

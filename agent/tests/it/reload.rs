@@ -81,11 +81,10 @@ fn a_dropped_probe_runs_and_bad_files_change_nothing() {
         wait_for(&format!("the old one goes on beside {what}"), || {
             (runs(&agent, "example")? > before + 1.0).then_some(())
         });
-        let detailed = agent.text("/health/detailed").unwrap();
-        assert!(
-            detailed.contains("watchfire_plugin_rejected"),
-            "{what}: {detailed}"
-        );
+        wait_for(&format!("the alert about {what}"), || {
+            let detailed = agent.text("/health/detailed")?;
+            detailed.contains("watchfire_plugin_rejected").then_some(())
+        });
         fs::write(&place, &whole).unwrap();
         wait_for(&format!("the refusal of {what} is healed"), || {
             let plugins = agent.get("/api/v1/plugins")?;
@@ -107,10 +106,11 @@ fn a_dropped_probe_runs_and_bad_files_change_nothing() {
 
     let skipped = metric(&agent, "watchfire_probe_skipped_total{probe=\"queue\"}").unwrap_or(0.0);
     assert_eq!(skipped, 0.0, "no round of another probe was lost");
-    assert_eq!(
-        metric(&agent, "watchfire_rounds_missed_total").unwrap_or(0.0),
-        0.0
-    );
+    // The agent's own count of missed rounds has the quick turns of `example` in it.
+    let asked = source.received();
+    let span = asked.last().unwrap().at - asked[0].at;
+    let turns = span.as_secs_f64().round() as usize + 1;
+    assert_eq!(turns, asked.len(), "a turn of `queue`, one a second");
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! The second wall: the operating system's limits around the agent, and what it says to a service manager.
 
 use crate::configs::{QUEUE_RULE, hook, patient_queue_probe};
-use crate::support::{Agent, Answer, Folder, Server, wait_for};
+use crate::support::{Agent, Answer, Folder, PATIENCE, Server, wait_for};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
 use watchfire::sandbox::HAS_INTERPRETER;
 
 /// The unit's exposure by `systemd-analyze security`, at most.
@@ -233,9 +232,7 @@ fn a_service_manager_hears_that_it_is_ready_that_it_lives_and_that_it_stops() {
     let world = World::new();
     let path = world.folder.path("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
-    manager
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let heard = || {
         let mut buffer = [0; 100];
         let length = manager.recv(&mut buffer).expect("a word of the agent");

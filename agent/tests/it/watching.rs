@@ -104,7 +104,10 @@ fn where_inotify_has_no_room_files_are_polled_and_it_says_so() {
         wait_within(POLLED, "it is healed", || {
             degraded(&agent).is_none().then_some(())
         });
-        assert!(agent.log().contains("all folders are watched again"));
+        wait_for("the log says so", || {
+            let log = agent.log();
+            log.contains("all folders are watched again").then_some(())
+        });
         folder.write_config(&config);
         wait_for("an event tells of an edit", || {
             (rules(&agent)? == 1).then_some(())

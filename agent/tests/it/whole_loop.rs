@@ -35,8 +35,9 @@ fn a_breach_pages_and_its_end_resolves() {
     assert!(resolve["alerts"][0]["ended_at"].is_string());
     assert_eq!(sink.received().len(), 2);
 
-    let health = agent.get("/health").unwrap();
-    assert_eq!(health["status"], "healthy");
+    wait_for("it is healthy", || {
+        (agent.get("/health")?["status"] == "healthy").then_some(())
+    });
     let events = agent.get("/events?since=0").unwrap();
     let transitions: Vec<_> = events["events"]
         .as_array()

@@ -14,7 +14,7 @@ use watchfire::plugin::{Generation, Notice, Reloader, Request, Setup, UseState};
 use watchfire::sandbox::{self, HostServices, MemoryState, NoEvents, Sandbox, TracingLog};
 
 /// For anything to happen: far more than it takes, so that a slow machine is not a failure.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The same component with another hash: a custom section of one byte at its end.
 pub(crate) fn version(component: &[u8], number: u8) -> Vec<u8> {

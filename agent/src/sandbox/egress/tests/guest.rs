@@ -186,7 +186,11 @@ async fn the_guest_hears_of_a_late_answer_before_its_own_end() {
     let (_listener, port) = listen().await;
     let (host, _) = host(&[]);
     let mut state = state(&host, open_http(), false);
-    state.deadline = Instant::now() + Duration::from_millis(250);
+    // Makes the client, which takes its time.
+    let closed = format!("http://127.0.0.1:{}/", closed_port().await);
+    let refused = http(&mut state, request("GET", closed)).await;
+    assert!(refused.expect("no trap").is_err());
+    state.deadline = Instant::now() + Duration::from_secs(1);
     let late = http(
         &mut state,
         request("GET", format!("http://127.0.0.1:{port}/")),
@@ -197,13 +201,13 @@ async fn the_guest_hears_of_a_late_answer_before_its_own_end() {
         panic!("not unavailable but {late:?}")
     };
     assert!(
-        why.message.contains("no whole answer within 2"),
+        why.message.contains("no whole answer within "),
         "{}",
         why.message
     );
     // It was told what is left of the call less the time for its last words, a tenth of a short call.
     assert!(
-        state.left() < Duration::from_millis(25),
+        state.left() < Duration::from_millis(100),
         "{:?}",
         state.left()
     );
