@@ -34,7 +34,8 @@ const PIECES: usize = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// How often he tries. A writer that the machine stops for long looks like one that has ended.
-const TRIES: usize = 10;
+/// Each failed try ends at its first pause.
+const TRIES: usize = 100;
 
 /// What is written in the place of values, and between lines.
 const SPLICES: [&str; 24] = [
@@ -318,8 +319,15 @@ impl Live {
     }
 
     fn put(&self, bytes: &[u8]) {
+        self.put_sized(bytes, bytes.len() as u64);
+    }
+
+    /// The same, cut or filled up with zeros to a size.
+    fn put_sized(&self, bytes: &[u8], size: u64) {
         let beside = self.folder.path("beside");
         fs::write(&beside, bytes).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&beside).unwrap();
+        file.set_len(size).unwrap();
         fs::rename(beside, self.folder.path("watchfire.toml")).unwrap();
     }
 }
@@ -363,11 +371,12 @@ fn a_running_agent_changes_for_nothing_but_a_configuration_that_holds() {
             1 => bytes.extend(b"# ".iter().chain(b"x".repeat(2 << 20).iter())),
             _ => bytes.extend(case(&tables, &other, &mut dice)),
         }
-        live.put(&bytes);
-        if number == 2 {
-            let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
-            file.set_len(HUGE).unwrap();
-        }
+        let size = if number == 2 {
+            HUGE
+        } else {
+            bytes.len() as u64
+        };
+        live.put_sized(&bytes, size);
         let wanted = digest(&path);
         let changed = live.look();
         match wanted {

@@ -2,6 +2,7 @@
 
 use crate::support::bed::{Bed, rule, sha256_of, version};
 use crate::support::{Agent, Folder, command, guests, wait_for};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Output;
@@ -224,8 +225,9 @@ async fn a_plugin_folder_that_cannot_be_listed_is_told_and_what_runs_goes_on() {
     let bed = Bed::new(&rule("mine", "rule-mine", 90)).with_plugin("rule-mine", &one);
     let mut bed = bed.start().await;
     let (folder, away) = (bed.plugins(), bed.plugins().with_extension("away"));
-    fs::rename(&folder, &away).expect("renamed");
-    fs::write(&folder, "no folder").expect("written");
+    // In one step: a folder that is gone would be made again.
+    fs::write(&away, "no folder").expect("written");
+    renameat_with(CWD, &folder, CWD, &away, RenameFlags::EXCHANGE).expect("exchanged");
     let summary = bed.until_condition("watchfire_watch_degraded", true).await;
     assert!(
         summary.contains("cannot be listed: Not a directory"),

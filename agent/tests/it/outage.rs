@@ -138,12 +138,7 @@ fn what_failed_and_was_removed_while_no_agent_ran_is_over_also_if_the_word_of_it
     // Still configured: neither the restart nor anything else ends them.
     let count = sink.received().len();
     let agent = Agent::start(&folder);
-    wait_for("rounds", || {
-        agent
-            .text("/metrics")?
-            .contains("rounds_total")
-            .then_some(())
-    });
+    agent.wait_ready();
     assert_eq!(one(&sink, "resolve", about[0]), None);
     agent.kill();
     let again = sink.received().len() - count;

