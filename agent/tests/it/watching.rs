@@ -1,13 +1,9 @@
 //! Limits of inotify are reached: files are polled, everybody is told, and raising the limits heals it.
 
 use crate::configs::{QUEUE_RULE, hook, queue_probe};
-use crate::support::{Agent, Answer, Folder, Server, guests, now, wait_for, wait_within};
+use crate::support::{Agent, Answer, Folder, Server, guests, now, wait_for};
 use std::fs;
 use std::process::{Command, Output};
-use std::time::Duration;
-
-/// From a change to its effect where files are polled: two polls of 5 s, and a compilation on the busiest machine.
-const POLLED: Duration = Duration::from_secs(120);
 
 /// Both limits, of a user namespace of its own, and what the operator is told to raise.
 const LIMITS: [(&str, &str); 2] = [
@@ -77,9 +73,7 @@ fn where_inotify_has_no_room_files_are_polled_and_it_says_so() {
         let more = QUEUE_RULE.replace("queue-long", "queue-longer");
         let edited = now();
         folder.write_config(&format!("{config}{more}"));
-        wait_within(POLLED, "the edit is found", || {
-            (rules(&agent)? == 2).then_some(())
-        });
+        wait_for("the edit is found", || (rules(&agent)? == 2).then_some(()));
         println!(
             "{limit} = 0: an edit is served after {:?}",
             edited.elapsed()
@@ -89,7 +83,7 @@ fn where_inotify_has_no_room_files_are_polled_and_it_says_so() {
             folder.path("data/plugins/example.wasm"),
         )
         .unwrap();
-        wait_within(POLLED, "the component is found", || {
+        wait_for("the component is found", || {
             agent
                 .text("/metrics")
                 .filter(|text| text.contains("\nexample_"))
@@ -101,9 +95,7 @@ fn where_inotify_has_no_room_files_are_polled_and_it_says_so() {
         let raised = tool(&["nsenter", "--target", &pid, "--user", "sh", "-c", &raise]);
         let raised = raised.unwrap();
         assert!(raised.status.success(), "{raised:?}");
-        wait_within(POLLED, "it is healed", || {
-            degraded(&agent).is_none().then_some(())
-        });
+        wait_for("it is healed", || degraded(&agent).is_none().then_some(()));
         wait_for("the log says so", || {
             let log = agent.log();
             log.contains("all folders are watched again").then_some(())
